@@ -1,0 +1,1 @@
+"""One Rewind server: storage, sockets, the loop, admin HTTP. See `node/README.md` for the map."""

@@ -1,0 +1,266 @@
+"""The protocol between clients and a node, as the node speaks it: handshakes, routing and limits.
+
+A connection is its state from `Hello` on. A message without a state gets only `HelloRequired`; a malformed one ends the
+state with an error, never the node.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from rewind_cluster.client_messages import (
+    CLIENT_CODEC,
+    PING_INTERVAL_US,
+    PINGS_MISSED_MAX,
+    AppendBatch,
+    Code,
+    ContextIs,
+    CreateContext,
+    Failed,
+    FindContext,
+    GetMap,
+    GetStatus,
+    GetVersion,
+    Hello,
+    HelloRequired,
+    ListContexts,
+    ListStreams,
+    OpenSession,
+    Ping,
+    Pong,
+    ReadStream,
+    Refused,
+    StatusIs,
+    Welcome,
+    unpack_batch,
+)
+from rewind_cluster.errors import ClusterError, ProtocolError
+from rewind_cluster.names import CONTROL, check_context_name, check_stream_name
+from rewind_cluster.wire import PROTOCOL_VERSIONS
+from rewind_node.connections import Client, Frames
+from rewind_node.data_partition import DataPartition
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rewind_node.node import Node
+
+CLIENTS_MAX = 4096  # connections with a state; a process of an application needs one
+DEADLINE_AHEAD_MAX_US = 3600 * 1_000_000  # no request occupies a queue for longer than an hour
+
+
+class ClientProtocol:
+    """What a node does with clients' messages."""
+
+    def __init__(self, node: "Node") -> None:
+        self._node = node
+        self._clients: dict[bytes, Client] = {}
+        self._handlers: dict[type[Any], Callable[[Client, Any, Frames], None]] = {
+            Ping: self._ping,
+            GetMap: self._get_map,
+            GetStatus: self._get_status,
+            FindContext: self._find_context,
+            CreateContext: self._create_context,
+            ListContexts: self._list_contexts,
+            OpenSession: self._open_session,
+            AppendBatch: self._append,
+            ReadStream: self._read,
+            GetVersion: self._read,
+            ListStreams: self._read,
+        }
+
+    def __len__(self) -> int:
+        return len(self._clients)
+
+    def received(self, route: bytes, frames: Frames) -> None:
+        """Take in a message of a client."""
+        client = self._clients.get(route)
+        try:
+            message = CLIENT_CODEC.decode(frames[0])
+            if isinstance(message, Hello):
+                self._hello(route, message)
+            elif client is None:
+                self._node.outbox.send_to_route(route, HelloRequired(self._node.me.id))
+            else:
+                client.heard_us = self._node.now_us
+                handler = self._handlers.get(type(message))
+                if handler is None:
+                    raise ProtocolError(f"{type(message).__name__} is never sent to a node")
+                handler(client, message, frames[1:])
+        except ProtocolError as error:
+            self._refuse(route, "malformed", f"{error}; the client does not follow the protocol")
+
+    def gone(self, route: bytes) -> None:
+        """End a connection's state: what was sent to it did not arrive."""
+        self._clients.pop(route, None)
+
+    def expire(self) -> None:
+        """End the states of connections that have been silent for too long."""
+        oldest = self._node.now_us - PING_INTERVAL_US * (PINGS_MISSED_MAX + 1)
+        for route in [route for route, client in self._clients.items() if client.heard_us < oldest]:
+            del self._clients[route]
+
+    def broadcast(self, message: object) -> None:
+        """Tell every client something unasked."""
+        for client in self._clients.values():
+            self._node.outbox.send(client, message)
+
+    # Handshake.
+
+    def _hello(self, route: bytes, message: Hello) -> None:
+        node = self._node
+        if not set(message.versions) & set(PROTOCOL_VERSIONS):
+            text = f"this node speaks protocol versions {list(PROTOCOL_VERSIONS)}, not {message.versions}; upgrade one"
+            self._refuse(route, "version", text)
+        elif node.founding is None:
+            self._refuse(route, "founding", f"this node belongs to no cluster yet: {'; '.join(node.obstacles)}")
+        elif message.cluster_id and message.cluster_id != node.cluster_id:
+            text = f"this node belongs to cluster {node.cluster_id}, not {message.cluster_id}; check the addresses"
+            self._refuse(route, "cluster", text)
+        elif len(self._clients) >= CLIENTS_MAX and route not in self._clients:
+            self._refuse(route, "overloaded", f"this node has {CLIENTS_MAX} clients, which is its limit; retry later")
+        else:
+            self._welcome(route, message)
+
+    def _refuse(self, route: bytes, code: str, text: str) -> None:
+        known = self._clients.pop(route, None)
+        self._node.metrics.handshakes_refused[code] += 1
+        if code != "founding":
+            self._node.log.info(
+                "refused a client", program=known.program if known else "", reason=text, rewind_code=code
+            )
+        self._node.outbox.send_to_route(route, Refused(code, text))
+
+    def _welcome(self, route: bytes, message: Hello) -> None:
+        node = self._node
+        node.clock.observe_client(message.clock, node.wall_us)
+        client = self._clients[route] = Client(route, message.program, node.now_us)
+        welcome = Welcome(
+            PROTOCOL_VERSIONS[-1],
+            node.cluster_id,
+            node.me.id,
+            node.me.name,
+            node.now_us,
+            PING_INTERVAL_US,
+            node.clock.latest,
+        )
+        node.outbox.send(client, welcome)
+
+    # Requests about the node and the map.
+
+    def _ping(self, client: Client, message: Ping, _frames: Frames) -> None:
+        node = self._node
+        node.clock.observe_client(message.clock, node.wall_us)
+        node.outbox.send(client, Pong(node.clock.latest, node.now_us))
+
+    def _get_map(self, client: Client, message: GetMap, _frames: Frames) -> None:
+        self._node.outbox.send(client, self._node.map_message(message.request))
+
+    def _get_status(self, client: Client, message: GetStatus, _frames: Frames) -> None:
+        self._node.outbox.send(client, StatusIs(message.request, self._node.status()))
+
+    def _fail(self, client: Client, request: int, code: Code, text: str, partition: int | None = None) -> None:
+        node = self._node
+        node.metrics.refusals[code.name.lower()] += 1
+        term, leader = (0, "") if partition is None else node.leaders.get(partition, (0, ""))
+        node.outbox.send(client, Failed(request, code, text, leader, term))
+
+    def _find_context(self, client: Client, message: FindContext, _frames: Frames) -> None:
+        node = self._node
+        known = node.map.context_numbers.get(message.name) if node.map else None
+        if known is not None:
+            assert node.map is not None
+            context = node.map.contexts[known]
+            node.outbox.send(client, ContextIs(message.request, context.number, context.name, context.partition))
+        elif node.control is not None and node.control.leading:
+            node.touch(node.control)
+            node.control.find(client, message)
+        else:
+            self._fail(client, message.request, Code.NOT_LEADER, "ask the leader of partition 0", CONTROL)
+
+    def _create_context(self, client: Client, message: CreateContext, _frames: Frames) -> None:
+        node = self._node
+        try:
+            check_context_name(message.name)
+        except ClusterError as error:
+            self._fail(client, message.request, Code.INVALID, str(error))
+            return
+        if node.control is None or not node.control.create(client, message):
+            self._fail(client, message.request, Code.NOT_LEADER, "ask the leader of partition 0", CONTROL)
+        else:
+            node.touch(node.control)
+
+    def _list_contexts(self, client: Client, message: ListContexts, _frames: Frames) -> None:
+        node = self._node
+        if node.control is None or not node.control.leading:
+            self._fail(client, message.request, Code.NOT_LEADER, "ask the leader of partition 0", CONTROL)
+        else:
+            node.touch(node.control)
+            node.control.list(client, message)
+
+    # Requests to a data partition.
+
+    def _data_partition(self, number: int) -> DataPartition | None:
+        replica = self._node.replicas.get(number)
+        return replica if isinstance(replica, DataPartition) else None
+
+    def _open_session(self, client: Client, message: OpenSession, _frames: Frames) -> None:
+        replica = self._data_partition(message.partition)
+        if self._past(message.deadline_us):
+            self._fail(client, message.request, Code.DEADLINE_PAST, "the request arrived after its deadline")
+        elif replica is None or not replica.open_session(client, message):
+            text = f"this node does not lead partition {message.partition}"
+            self._fail(client, message.request, Code.NOT_LEADER, text, message.partition)
+        else:
+            self._node.touch(replica)
+
+    def _past(self, deadline_us: int) -> bool:
+        now_us = self._node.now_us
+        return not now_us <= deadline_us <= now_us + DEADLINE_AHEAD_MAX_US
+
+    def _append(self, client: Client, batch: AppendBatch, frames: Frames) -> None:
+        node = self._node
+        if len(frames) != 1:
+            raise ProtocolError(f"AppendBatch came with {len(frames)} frames, not one")
+        requests = unpack_batch(frames[0])
+        node.clock.observe_client(batch.clock, node.wall_us)
+        node.metrics.append_requests += len(requests)
+        replica = self._data_partition(batch.partition)
+        if replica is None:
+            self._refuse_batch(client, batch, requests, Code.NOT_READY, "no replica of the partition is here")
+        elif self._past(batch.deadline_us):
+            self._refuse_batch(client, batch, requests, Code.DEADLINE_PAST, "it arrived after its deadline")
+        else:
+            node.touch(replica)
+            term, leader = node.leaders[batch.partition]
+            replica.append(client, batch, requests, (leader, term))
+
+    def _refuse_batch(
+        self, client: Client, batch: AppendBatch, requests: list[list[Any]], code: Code, text: str
+    ) -> None:
+        client.refused[batch.partition] = max(batch.epoch, client.refused.get(batch.partition, -1))
+        self._node.metrics.refusals[code.name.lower()] += len(requests)
+        for request in requests:
+            answer = (request[0], code, text)
+            self._node.outbox.answer(client, batch.partition, batch.session, batch.epoch, answer)
+
+    def _read(self, client: Client, message: ReadStream | GetVersion | ListStreams, _frames: Frames) -> None:
+        node = self._node
+        replica = self._data_partition(message.partition)
+        try:
+            if not isinstance(message, ListStreams):
+                check_stream_name(message.stream)
+        except ClusterError as error:
+            self._fail(client, message.request, Code.INVALID, str(error))
+            return
+        if replica is None:
+            code = Code.DAMAGED if message.partition in node.infirmary.repairs else Code.NOT_READY
+            self._fail(client, message.request, code, "no sound replica of the partition is here", message.partition)
+        elif self._past(message.deadline_us):
+            self._fail(client, message.request, Code.DEADLINE_PAST, "the request arrived after its deadline")
+        elif message.fresh and not replica.leading:
+            text = f"this node does not lead partition {message.partition}"
+            self._fail(client, message.request, Code.NOT_LEADER, text, message.partition)
+        elif node.map is None or message.context not in node.map.contexts:
+            self._fail(client, message.request, Code.CONTEXT_LAGGING, "this node has not heard of the context yet")
+        else:
+            node.touch(replica)
+            replica.read(client, message)

@@ -1,0 +1,192 @@
+"""A replica of a data partition: appends while it leads, reads whenever it may."""
+
+from collections.abc import Callable
+from typing import Any
+
+from rewind_cluster.client_messages import (
+    AppendBatch,
+    Code,
+    Failed,
+    GetVersion,
+    ListStreams,
+    OpenSession,
+    ReadStream,
+    StreamIs,
+    StreamsAre,
+    VersionIs,
+    pack_chunk,
+)
+from rewind_cluster.clock import HybridClock
+from rewind_cluster.cluster_map import ClusterMap
+from rewind_cluster.entry import Entry
+from rewind_cluster.raft import RaftOptions
+from rewind_node.applying import EventIndex
+from rewind_node.connections import Client, Outbox
+from rewind_node.leadership import Leadership
+from rewind_node.reading import Reader
+from rewind_node.replica import PendingRead, Replica
+from rewind_node.store import Store
+
+CHUNK_BYTES_MAX = 1024 * 1024  # of records in one answer, the last record excepted
+CHUNK_EVENTS_MAX = 4096
+NAMES_MAX = 1000  # streams in one answer
+
+Read = ReadStream | GetVersion | ListStreams
+
+
+class DataPartition(Replica):
+    """One data partition's replica."""
+
+    def __init__(
+        self,
+        partition: int,
+        store: Store,
+        options: RaftOptions,
+        pick: Callable[[int, int], int],
+        now_us: int,
+        *,
+        cluster_map: ClusterMap,
+        clock: HybridClock,
+        outbox: Outbox,
+        has_space: Callable[[Replica], bool],
+    ) -> None:
+        super().__init__(partition, store, options, pick, now_us)
+        self._has_space = has_space
+        self._map = cluster_map
+        self._clock = clock
+        self._outbox = outbox
+        self._leadership: Leadership | None = None
+        self.load()
+
+    def load(self) -> None:
+        """Take the applied state from the store."""
+        self.index = EventIndex(self.partition, self.store)
+        self.reader = Reader(self.store, self.index)
+
+    @property
+    def tail_bytes(self) -> int:
+        """Bytes of the log that await a majority, at a leader."""
+        return self._leadership.tail_bytes if self._leadership else 0
+
+    @property
+    def wants_turn(self) -> bool:
+        """Whether records wait to be proposed."""
+        return self._leadership is not None and self._leadership.wants_turn
+
+    # Appends.
+
+    def open_session(self, client: Client, message: OpenSession) -> bool:
+        """Log a session; return False if this replica does not lead."""
+        if self._leadership is None or self.raft.transferring:
+            return False
+        self._leadership.open_session(client, message.request)
+        return True
+
+    def append(self, client: Client, batch: AppendBatch, requests: list[list[Any]], leader: tuple[str, int]) -> None:
+        """Take a batch of appends, or refuse it naming the `leader` (node ID or "", term)."""
+        if client.refused.get(self.partition, -1) >= batch.epoch:
+            code, detail = Code.EPOCH, list[Any]([""])
+        elif self._leadership is not None and self.leading:
+            self._leadership.take(client, batch, requests)
+            return
+        else:
+            code, detail = Code.NOT_LEADER, [*leader]
+        client.refused[self.partition] = max(batch.epoch, client.refused.get(self.partition, -1))
+        for request in requests:
+            self._outbox.answer(client, self.partition, batch.session, batch.epoch, (request[0], code, *detail))
+
+    # What a replica does.
+
+    def apply_entry(self, entry: Entry) -> None:
+        """Put a committed entry into the index and answer those who waited for it."""
+        applied = self.index.apply(entry)
+        if self._leadership is not None:
+            self._leadership.applied(entry, applied)
+
+    def lead(self) -> None:
+        """Begin to take appends."""
+        self._leadership = Leadership(
+            self.raft,
+            self.index,
+            self.reader,
+            self._map,
+            self._clock,
+            self._outbox,
+            lambda: self._has_space(self),
+            self.tail(),
+        )
+
+    def resign(self) -> None:
+        """Answer all who wait for this leader."""
+        if self._leadership is not None:
+            self._leadership.resign()
+            self._leadership = None
+
+    def close_turn(self, wall_us: int) -> None:
+        """Propose what this turn has gathered."""
+        if self._leadership is not None:
+            self._leadership.close_turn(wall_us)
+
+    def reads_ready(self, number: int) -> None:
+        """Let refusals that waited for a read-index round go on."""
+        if self._leadership is not None:
+            self._leadership.reads_ready(number)
+
+    def settle_refusals(self) -> None:
+        """Answer the refusals that have waited long enough."""
+        if self._leadership is not None and self.leading:
+            self._leadership.judge_ready(self.applied)
+
+    # Reads.
+
+    def read(self, client: Client, message: Read) -> None:
+        """Serve a read when it may be; the caller has made sure that a fresh one is at the leader."""
+
+        def fail(why: str) -> None:
+            self._fail(client, message.request, Code.NOT_READY, why)
+
+        def serve() -> None:
+            if message.at_least > self.index.position(message.context):
+                text = f"position {message.at_least} is beyond the newest event of partition {self.partition}"
+                self._fail(client, message.request, Code.BEYOND_HEAD, text)
+            else:
+                self._serve(client, message)
+
+        def ready() -> bool:
+            return message.fresh or message.at_least <= self.index.position(message.context)
+
+        read = PendingRead(0, message.deadline_us, ready, serve, fail)
+        if not self.add_read(read, fresh=message.fresh):
+            self._fail(client, message.request, Code.OVERLOADED, "too many reads are waiting; retry later")
+
+    def _serve(self, client: Client, message: Read) -> None:
+        if isinstance(message, ReadStream):
+            self._serve_stream(client, message)
+        elif isinstance(message, GetVersion):
+            version = self.index.head(message.context, message.stream)
+            position = self.index.position(message.context)
+            self._outbox.send(client, VersionIs(message.request, version, position))
+        else:
+            self._serve_names(client, message)
+
+    def _serve_stream(self, client: Client, message: ReadStream) -> None:
+        chunk = self.reader.chunk(
+            message.context,
+            message.stream,
+            message.after,
+            max(1, min(message.count_max, CHUNK_EVENTS_MAX)),
+            max(1, min(message.bytes_max, CHUNK_BYTES_MAX)),
+            reverse=message.reverse,
+        )
+        rows = [(stored.first_position, stored.timestamp, stored.record) for stored in chunk.appends]
+        position = self.index.position(message.context)
+        self._outbox.send(client, StreamIs(message.request, chunk.version, position, chunk.more), pack_chunk(rows))
+
+    def _serve_names(self, client: Client, message: ListStreams) -> None:
+        count = max(1, min(message.count_max, NAMES_MAX))
+        names = self.store.stream_names(self.partition, message.context, message.prefix, message.after, count + 1)
+        position = self.index.position(message.context)
+        self._outbox.send(client, StreamsAre(message.request, names[:count], position, len(names) > count))
+
+    def _fail(self, client: Client, request: int, code: Code, text: str) -> None:
+        self._outbox.send(client, Failed(request, code, text, "", 0))

@@ -1,0 +1,86 @@
+"""Where a node's damaged replicas are repaired, and the rounds that find damage before a reader does.
+
+Both are jobs of small slices: a damaged replica costs the sound ones a few milliseconds a second.
+"""
+
+from typing import TYPE_CHECKING
+
+from rewind_cluster.errors import DamagedError
+from rewind_cluster.peer_messages import FetchEntries
+from rewind_node.repair import FETCH_ENTRIES, LogCheck, Repair
+
+if TYPE_CHECKING:
+    from rewind_node.node import Node
+
+FETCH_REPEAT_US = 500_000
+SCRUB_BYTES = 64 * 1024  # read and verified at each call, ten times a second: a day reads some 50 GB
+SCRUB_PAUSE_US = 3600 * 1_000_000  # between the end of one round over all logs and the next
+
+
+class Infirmary:
+    """Damaged replicas of one node, by partition, and the scrub of the others."""
+
+    def __init__(self, node: "Node") -> None:
+        self.repairs: dict[int, Repair] = {}
+        self._node = node
+        self._asked_us: dict[int, int] = {}
+        self._scrub: LogCheck | None = None
+        self._scrubbed: set[int] = set()
+        self._scrub_us = node.now_us + SCRUB_PAUSE_US
+
+    def admit(self, partition: int, reason: str) -> None:
+        """Begin to repair a replica, which is out of service by now."""
+        self._node.log.error("a replica is damaged and under quarantine", partition=partition, reason=reason)
+        self.repairs[partition] = Repair(self._node.store, partition, reason)
+
+    def work(self) -> None:
+        """Do one slice of each repair and of the scrub."""
+        for partition, repair in list(self.repairs.items()):
+            repair.work()
+            if repair.wanted is not None:
+                self._ask(repair, repair.wanted)
+            if repair.done:
+                self._discharge(partition, repair)
+        self._scrub_slice()
+
+    def _ask(self, repair: Repair, first: int) -> None:
+        node = self._node
+        partition = repair.partition
+        if node.now_us - self._asked_us.get(partition, -FETCH_REPEAT_US) < FETCH_REPEAT_US:
+            return
+        self._asked_us[partition] = node.now_us
+        message = FetchEntries(node.cluster_id, partition, repair.replica, first, first + FETCH_ENTRIES - 1)
+        for member in node.membership(partition).members.values():
+            link = node.peers.link_to(member.node)
+            if link is not None:
+                node.peers.send(link, message)  # whoever leads answers
+
+    def _discharge(self, partition: int, repair: Repair) -> None:
+        node = self._node
+        node.store.commit()
+        del self.repairs[partition]
+        self._asked_us.pop(partition, None)
+        node.log.warning("a replica has been repaired", partition=partition, entries=repair.repaired)
+        node.load_replica(partition)
+
+    # Scrubbing.
+
+    def _scrub_slice(self) -> None:
+        node = self._node
+        if node.now_us < self._scrub_us:
+            return
+        partition = next((number for number in node.replicas if number not in self._scrubbed), None)
+        if partition is None:
+            self._scrubbed.clear()
+            self._scrub_us = node.now_us + SCRUB_PAUSE_US
+            return
+        replica = node.replicas[partition]
+        self._scrub = self._scrub or LogCheck(node.store, partition)
+        try:
+            if self._scrub.walk(replica.applied, SCRUB_BYTES):
+                self._scrubbed.add(partition)
+                self._scrub = None
+        except DamagedError as error:
+            self._scrub = None
+            node.touch(replica)
+            replica.quarantine(str(error))

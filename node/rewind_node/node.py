@@ -1,0 +1,458 @@
+"""One node's core: everything between the sockets and the disk, without either.
+
+What arrives goes in as frames, with one reading of the clocks a turn; what is to be sent comes out as frames, in two
+parts: before and after the disk. The loop that carries both is `rewind_node.loop`; a simulator can be another. The
+order of a turn:
+
+    begin_turn → received …, link_up/link_down …, tick → flush (send) → persist (answers; commit if asked) → committed
+    (send)
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from rewind_cluster.client_messages import LeaderIs, MapIs
+from rewind_cluster.clock import HybridClock
+from rewind_cluster.cluster_map import ClusterMap, Founding, NodeInfo
+from rewind_cluster.errors import DamagedError
+from rewind_cluster.membership import Membership
+from rewind_cluster.names import CONTROL
+from rewind_cluster.peer_messages import RaftBatch
+from rewind_cluster.raft import Role
+from rewind_cluster.raft_messages import Envelope, ReplicaId, pack_envelope
+from rewind_cluster.raft_options import RaftOptions
+from rewind_node.client_protocol import ClientProtocol
+from rewind_node.connections import Frames, Outbox
+from rewind_node.control_partition import ControlPartition
+from rewind_node.data_partition import DataPartition
+from rewind_node.founding import Founder, Plan, check_record
+from rewind_node.infirmary import Infirmary
+from rewind_node.metrics import Metrics
+from rewind_node.peer_protocol import PeerProtocol
+from rewind_node.peers import Peers
+from rewind_node.repair import DROP_ROWS
+from rewind_node.replica import Replica, first_state
+from rewind_node.status import report, status
+from rewind_node.store import Store
+
+MAINTENANCE_INTERVAL_US = 100_000
+REPORT_INTERVAL_US = 1_000_000
+SYNC_DELAY_US = 50_000  # index rows wait this long for a commit that has to be synced anyway
+FOUNDING_KEY = "founding"
+
+Pick = Callable[[int, int], int]
+
+
+class Node:
+    """The core of one node."""
+
+    def __init__(
+        self,
+        me: NodeInfo,
+        plan: Plan,
+        store: Store,
+        options: RaftOptions,
+        *,
+        nonce: bytes,
+        pid: int,
+        pick: Pick,
+        new_id: Callable[[], str],
+        log: Any,
+        now_us: int,
+        wall_us: int,
+    ) -> None:
+        self.me = me
+        self.plan = plan
+        self.store = store
+        self.options = options
+        self.nonce = nonce
+        self.pid = pid
+        self.log = log
+        self.now_us, self.wall_us = now_us, wall_us
+        self.started_us = now_us
+        self.clock = HybridClock()
+        self.outbox = Outbox()
+        self.metrics = Metrics()
+        self.peers = Peers()
+        self.founding: Founding | None = None
+        self.map: ClusterMap | None = None
+        self.control: ControlPartition | None = None
+        self.replicas: dict[int, Replica] = {}
+        self.draining = False
+        self.storage_full = False
+        self.joining = ""  # why this node has no replicas, where it has none
+        self.leaders: dict[int, tuple[int, str]] = {}  # partition → (term, node ID or "")
+        self._pick, self._new_id = pick, new_id
+        self.infirmary = Infirmary(self)
+        self._founder = Founder(me, plan)
+        self._touched: dict[int, Replica] = {}
+        self._envelopes: list[Envelope] = []
+        self._maintenance_us = now_us
+        self._report_us = now_us
+        self._sync_us: int | None = None
+        self._map_index = 0
+        self._obstacles: list[str] = []
+        self.peer_protocol = PeerProtocol(self)
+        self.client_protocol = ClientProtocol(self)
+        packed = store.node_value(FOUNDING_KEY)
+        if packed is not None:
+            self._enter_cluster(check_record(packed))
+        self._want_links()
+
+    # The cluster.
+
+    @property
+    def cluster_id(self) -> str:
+        """The ID of the cluster this node belongs to, or ""."""
+        return self.founding.cluster_id if self.founding else ""
+
+    def accept_founding(self, packed: bytes) -> None:
+        """Store a founding record that was received or drawn, unless there is one."""
+        if self.founding is not None:
+            return
+        founding = check_record(packed)
+        self.store.put_node_value(FOUNDING_KEY, packed)
+        if any(node.id == self.me.id for node in founding.nodes):
+            for partition in range(founding.partitions + 1):
+                placement = founding.placement(partition)
+                replica = next((key for key, member in placement.members.items() if member.node == self.me.id), None)
+                if replica is not None:
+                    self._create_replica(partition, replica, placement)
+        self.store.commit()
+        self._enter_cluster(founding)
+        self.log.info("joined a cluster", cluster=founding.cluster_id, replicas=len(self.replicas))
+
+    def _create_replica(self, partition: int, replica: ReplicaId, membership: Membership) -> None:
+        self.store.create_partition(partition)
+        self.store.put_replica_state(partition, first_state(replica, membership))
+
+    def _enter_cluster(self, founding: Founding) -> None:
+        self.founding = founding
+        self.map = ClusterMap(founding)
+        for partition in self.store.partitions():
+            self.load_replica(partition)
+        if not self.replicas and not self.infirmary.repairs:
+            self.joining = "this node is new to the cluster and has no replicas yet"
+        self._want_links()
+
+    def load_replica(self, partition: int) -> None:
+        """Bring the stored replica of a partition into service; damage puts it under repair instead."""
+        self.leaders.setdefault(partition, (0, ""))
+        try:
+            while self._drops_rows(partition):
+                pass
+            replica = self._make_replica(partition)
+        except DamagedError as error:
+            self.infirmary.admit(partition, str(error))
+            return
+        self.clock.observe(replica.raft.log.last_timestamp)
+        replica.raft.storage_full = self.storage_full
+        self.replicas[partition] = replica
+
+    def _drops_rows(self, partition: int) -> bool:
+        """Drop rows that an unfinished repair has left: a replica that has applied nothing has none."""
+        state = self.store.replica_state(partition)
+        return state is not None and state.applied == 0 and not self.store.drop_indexes(partition, DROP_ROWS)
+
+    def _make_replica(self, partition: int) -> Replica:
+        assert self.map is not None
+        if partition == CONTROL:
+            self.control = ControlPartition(
+                self.store,
+                self.options,
+                self._pick,
+                self.now_us,
+                cluster_map=self.map,
+                clock=self.clock,
+                outbox=self.outbox,
+            )
+            return self.control
+        return DataPartition(
+            partition,
+            self.store,
+            self.options,
+            self._pick,
+            self.now_us,
+            cluster_map=self.map,
+            clock=self.clock,
+            outbox=self.outbox,
+            has_space=self.has_space,
+        )
+
+    def _quarantine_damaged(self) -> None:
+        """Take replicas that met damage in this turn out of service, and begin to repair them."""
+        damaged = [replica for replica in self.replicas.values() if replica.damage is not None]
+        for replica in damaged:
+            assert replica.damage is not None
+            del self.replicas[replica.partition]
+            self._touched.pop(replica.partition, None)
+            if replica is self.control:
+                self.control = None
+            self.infirmary.admit(replica.partition, replica.damage)
+
+    def _campaign_first(self) -> None:
+        """Let the first leaders be those that the founding record spreads, as soon as a majority hears of it."""
+        assert self.founding is not None
+        for partition, replica in self.replicas.items():
+            if replica.raft.term == 0 and self.founding.first_leader(partition) == self.me.id:
+                replica.raft.campaign(self.now_us)
+                self.touch(replica)
+
+    def adopt_learner(self, replica: ReplicaId) -> None:
+        """Become a learner of partition 0: its leader has given this node, which was new, a replica."""
+        self._create_replica(CONTROL, replica, Membership({}))
+        self.store.commit()
+        self.load_replica(CONTROL)
+        self.log.info("got a replica of partition 0", replica=replica)
+
+    def _want_links(self) -> None:
+        addresses = set(self.plan.seeds)
+        if self.map is not None:
+            addresses |= {node.peer_address for node in self.map.nodes.values()}
+        self.peers.want(addresses - {self.me.peer_address} if self.founding else addresses)
+
+    # What arrives.
+
+    def begin_turn(self, now_us: int, wall_us: int) -> None:
+        """Begin a turn: `now_us` is the monotonic clock, `wall_us` the wall clock, both in microseconds."""
+        self.now_us, self.wall_us = now_us, wall_us
+
+    def set_storage_full(self, full: bool) -> None:
+        """Learn whether this node's disk space is below its reserve."""
+        if full != self.storage_full:
+            self.storage_full = full
+            self.log.warning("disk space", below_reserve=full, appends="refused" if full else "taken again")
+            for replica in self.replicas.values():
+                replica.raft.storage_full = full
+
+    def has_space(self, replica: Replica) -> bool:
+        """Return whether, as far as is known, this node and a majority of a partition's voters have disk space."""
+        members = replica.raft.membership
+        full = sum(members.members[voter].node in self.peers.full for voter in members.voters)
+        return not self.storage_full and not replica.raft.quorum_full() and full <= (len(members.voters) - 1) // 2
+
+    def touch(self, replica: Replica) -> Replica:
+        """Let a replica take part in this turn."""
+        self._touched[replica.partition] = replica
+        return replica
+
+    def node_of(self, replica: Replica, member: ReplicaId) -> str:
+        """Return the ID of the node that a partition's member is on, or "" if that is not known."""
+        found = replica.raft.membership.members.get(member)
+        return found.node if found is not None else replica.senders.get(member, "")
+
+    def link_up(self, address: str) -> None:
+        """Learn that a connection that this node dialled is up."""
+        link = self.peers.links.get(address)
+        if link is not None:
+            link.up = True
+            self.peer_protocol.hello(link)
+
+    def link_down(self, address: str) -> None:
+        """Learn that a connection that this node dialled has dropped: whoever was behind it may be dead."""
+        link = self.peers.links.get(address)
+        node_id = self.peers.down(link) if link is not None else None
+        if node_id is None:
+            return
+        self.metrics.peer_disconnects += 1
+        self.log.info("lost the connection to a node", node=self.name_of(node_id), address=address)
+        for replica, member in self._members_on(node_id):
+            self.touch(replica).raft.peer_dropped(member, self.now_us)
+
+    def node_welcomed(self, node_id: str) -> None:
+        """Learn that a connection to a node may be used from now on."""
+        for replica, member in self._members_on(node_id):
+            self.touch(replica).raft.peer_connected(member, self.now_us)
+
+    def _members_on(self, node_id: str) -> Iterable[tuple[Replica, ReplicaId]]:
+        for replica in self.replicas.values():
+            for member, place in replica.raft.membership.members.items():
+                if place.node == node_id:
+                    yield replica, member
+
+    # The turn.
+
+    @property
+    def deadline_us(self) -> int:
+        """When the next turn must come, whatever arrives."""
+        deadline = self._maintenance_us
+        if self._sync_us is not None:
+            deadline = min(deadline, self._sync_us)
+        for replica in self.replicas.values():
+            deadline = min(deadline, replica.deadline_us)
+        return deadline
+
+    def tick(self) -> None:
+        """Judge all timers, after everything that arrived has been taken in."""
+        now_us = self.now_us
+        for replica in self.replicas.values():
+            if replica.deadline_us <= now_us:
+                self.touch(replica)
+                replica.raft.tick(now_us)
+        if self._maintenance_us <= now_us:
+            self._maintenance_us = now_us + MAINTENANCE_INTERVAL_US
+            self._maintain()
+
+    def _maintain(self) -> None:
+        self.client_protocol.expire()
+        self.peer_protocol.check_foreign()
+        if self.founding is None:
+            self._try_founding()
+        else:
+            self._campaign_first()
+            self.infirmary.work()
+        if self.control is not None:
+            self.touch(self.control)
+            self.control.adopt_nodes()
+        for replica in self.replicas.values():
+            if replica.reads_waiting:
+                self.touch(replica)
+        if self.storage_full:
+            self._hand_over()
+        if self._report_us <= self.now_us:
+            self._report_us = self.now_us + REPORT_INTERVAL_US
+            self.peer_protocol.report(report(self))
+
+    def _try_founding(self) -> None:
+        own, seeds = self.peers.own_addresses(), self.peers.seeds()
+        obstacles = self._founder.obstacles(own, seeds)
+        if obstacles != self._obstacles:
+            self._obstacles = obstacles
+            for line in obstacles:
+                self.log.info("waiting to found a cluster", reason=line)
+        if self._founder.may_found(own, seeds):
+            founding = self._founder.found(seeds, self._new_id)
+            self.accept_founding(founding.pack())
+            self.peer_protocol.send_founding()
+
+    @property
+    def obstacles(self) -> list[str]:
+        """What this node waits for before there is a cluster."""
+        return [] if self.founding else self._obstacles or ["no seed has founded a cluster yet"]
+
+    def flush(self) -> None:
+        """Close the turn's gathering: what may leave before the disk is queued."""
+        for replica in self._touched.values():
+            self._envelopes.extend(replica.flush(self.wall_us))
+            self._watch(replica)
+        self._send_envelopes()
+
+    def persist(self) -> bool:
+        """Put what the turn owes into the store; return whether the store must commit before `committed`."""
+        owes = False
+        for replica in self._touched.values():
+            owes = replica.persist(self.now_us) or owes
+        if self._map_index != (self.map.index if self.map else 0):
+            self._map_changed()
+        if not owes and self.store.engine.dirty:
+            if self._sync_us is None:
+                self._sync_us = self.now_us + SYNC_DELAY_US
+            owes = self._sync_us <= self.now_us
+        if owes:
+            self._sync_us = None
+        return owes
+
+    def committed(self) -> None:
+        """Queue what had to wait for the disk: everything put before is durable."""
+        touched, self._touched = self._touched, {}
+        for replica in touched.values():
+            self._envelopes.extend(replica.persisted())
+            self._watch(replica)
+        self._send_envelopes()
+        self._quarantine_damaged()
+
+    def _send_envelopes(self) -> None:
+        if not self._envelopes:
+            return
+        envelopes, self._envelopes = self._envelopes, []
+        by_node: dict[str, tuple[list[Any], list[bytes]]] = {}
+        for envelope in envelopes:
+            node_id = self.node_of(self.replicas[envelope.partition], envelope.to)
+            packed, entries = pack_envelope(envelope)
+            batch = by_node.setdefault(node_id, ([], []))
+            batch[0].append(packed)
+            batch[1].extend(entries)
+        clock = self.clock.read(self.wall_us)
+        for node_id, (batched, frames) in by_node.items():
+            link = self.peers.link_to(node_id)
+            if link is not None:
+                self.peers.send(link, RaftBatch(self.cluster_id, clock, self.storage_full, batched), *frames)
+
+    # Who leads what.
+
+    def _watch(self, replica: Replica) -> None:
+        raft = replica.raft
+        leader = self.node_of(replica, raft.leader) if raft.leader else ""
+        term, known = self.leaders[replica.partition]
+        if (raft.term, leader) == (term, known):
+            return
+        self.leaders[replica.partition] = (raft.term, leader)
+        if raft.role is Role.CANDIDATE and raft.term != term:
+            self.metrics.elections_started += 1
+            self.log.info("campaigning", partition=replica.partition, term=raft.term)
+        if leader and leader != known:
+            self.metrics.leader_changes += 1
+            self.log.info("leader", partition=replica.partition, leader=self.name_of(leader), term=raft.term)
+        if leader or known:
+            self.client_protocol.broadcast(LeaderIs(replica.partition, raft.term, leader))
+
+    def name_of(self, node_id: str) -> str:
+        """Return a node's name, or its ID where the map does not know it."""
+        node = self.map.nodes.get(node_id) if self.map else None
+        return node.name if node else node_id
+
+    def _map_changed(self) -> None:
+        assert self.map is not None
+        self._map_index = self.map.index
+        self._want_links()
+        self.client_protocol.broadcast(self.map_message(0))
+
+    def map_message(self, request: int) -> MapIs:
+        """Return the map as this node has it."""
+        assert self.map is not None
+        return MapIs(
+            request,
+            self.map.cluster_id,
+            self.map.index,
+            [list(pair) for pair in self.map.slot_ranges()],
+            [[node.id, node.name, node.address] for node in self.map.nodes.values()],
+            [[partition, term, leader] for partition, (term, leader) in self.leaders.items()],
+            [
+                [partition, [member.node for member in self.membership(partition).members.values()]]
+                for partition in (CONTROL, *self.map.partitions)
+            ],
+        )
+
+    def membership(self, partition: int) -> Membership:
+        """Return a partition's members as far as this node knows."""
+        assert self.founding is not None
+        replica = self.replicas.get(partition)
+        if replica is not None and replica.raft.membership.members:
+            return replica.raft.membership
+        return self.founding.placement(partition)
+
+    # Ending.
+
+    def drain(self) -> None:
+        """Hand every leadership over; this node takes no new one by itself."""
+        self.draining = True
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        for replica in self.replicas.values():
+            if replica.raft.role is Role.LEADER and not replica.raft.transferring:
+                replica.raft.transfer(None, self.now_us)
+                self.touch(replica)
+
+    @property
+    def leads(self) -> int:
+        """How many partitions this node leads."""
+        return sum(replica.raft.role is Role.LEADER for replica in self.replicas.values())
+
+    def take_client_frames(self) -> list[tuple[bytes, Frames]]:
+        """Return what is queued for clients, as (routing ID, frames)."""
+        return self.outbox.take(self.clock.latest)
+
+    def status(self) -> dict[str, Any]:
+        """Return what `/api/status` tells."""
+        return status(self)

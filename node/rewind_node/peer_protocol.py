@@ -1,0 +1,309 @@
+"""The protocol between nodes, as one node speaks it: handshakes, founding, Raft batches and reports.
+
+A message either has its effect or ends the state of the connection it came on; it never ends the node. The exception is
+a node that finds, at its start, that it does not belong where it was sent: it ends with a clear error before it has
+done anything.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from rewind_cluster.cluster_map import NodeInfo
+from rewind_cluster.errors import ClusterError, ProtocolError
+from rewind_cluster.names import CONTROL
+from rewind_cluster.peer_messages import (
+    PEER_CODEC,
+    EntriesAre,
+    FetchEntries,
+    PeerHello,
+    PeerHelloRequired,
+    PeerRefused,
+    PeerStatus,
+    PeerWelcome,
+    RaftBatch,
+)
+from rewind_cluster.raft_messages import unpack_envelope
+from rewind_cluster.wire import PROTOCOL_VERSIONS
+from rewind_node.connections import Frames
+from rewind_node.exits import ForeignClusterError, UsageError
+from rewind_node.founding import Seed
+from rewind_node.peers import Link, PeerReport, check_versions, plan_of
+
+if TYPE_CHECKING:
+    from rewind_node.node import Node
+
+FOREIGN_GRACE_US = 3_000_000  # how long a node that starts looks for its own cluster where another one answers
+
+
+class PeerProtocol:
+    """What a node does with other nodes' messages."""
+
+    def __init__(self, node: "Node") -> None:
+        self._node = node
+        self._met_own_cluster = False
+        self._foreign_since_us: int | None = None
+        self._on_route: dict[type[Any], Callable[[bytes, Any, Iterator[bytes]], None]] = {
+            PeerHello: self._hello,
+            RaftBatch: self._raft,
+            PeerStatus: self._status,
+            FetchEntries: self._fetch,
+        }
+        self._on_link: dict[type[Any], Callable[[Link, Any, Iterator[bytes]], None]] = {
+            PeerWelcome: self._welcome,
+            PeerRefused: self._refused,
+            PeerHelloRequired: self._hello_required,
+            EntriesAre: self._entries,
+        }
+
+    # Messages that this node starts.
+
+    def hello(self, link: Link) -> None:
+        """Introduce this node to whoever answers at a link's address."""
+        self._node.peers.send(link, self._introduce(PeerHello))
+
+    def send_founding(self) -> None:
+        """Pass the founding record on to every node that this one has met: a second hello carries it."""
+        for link in self._node.peers.links.values():
+            if link.up and not link.self_link:
+                self.hello(link)
+
+    def report(self, message: PeerStatus) -> None:
+        """Tell the other nodes how this one is doing."""
+        if self._node.founding is None:
+            return
+        for link in self._node.peers.links.values():
+            if link.node is not None:
+                self._node.peers.send(link, message)
+
+    def _introduce(self, kind: type[Any]) -> Any:
+        node = self._node
+        versions: Any = list(PROTOCOL_VERSIONS) if kind is PeerHello else PROTOCOL_VERSIONS[-1]
+        return kind(
+            versions,
+            node.cluster_id,
+            node.me.pack(),
+            node.nonce,
+            list(node.plan.seeds),
+            node.plan.partitions,
+            node.plan.replication_factor,
+            node.founding.pack() if node.founding else None,
+            node.clock.latest,
+        )
+
+    # What arrives.
+
+    def received(self, route: bytes, frames: Frames) -> None:
+        """Take in a message of a node that dialled us."""
+        try:
+            message = PEER_CODEC.decode(frames[0])
+            if route not in self._node.peers.routes and not isinstance(message, PeerHello):
+                self._node.peers.reply(route, PeerHelloRequired(self._node.nonce))
+                return
+            handler = self._on_route.get(type(message))
+            if handler is None:
+                raise ProtocolError(f"{type(message).__name__} is never sent to a peer's address")
+            handler(route, message, iter(frames[1:]))
+        except ProtocolError as error:
+            node_id = self._node.peers.routes.pop(route, "")
+            self._count_refusal("malformed")
+            self._node.log.info(
+                "refused a malformed message from a peer", node=self._node.name_of(node_id), reason=str(error)
+            )
+            self._node.peers.reply(route, PeerRefused("malformed", self._node.cluster_id, str(error)))
+
+    def link_received(self, address: str, frames: Frames) -> None:
+        """Take in an answer of a node that this one dialled."""
+        link = self._node.peers.links.get(address)
+        if link is None:
+            return
+        try:
+            message = PEER_CODEC.decode(frames[0])
+            handler = self._on_link.get(type(message))
+            if handler is None:
+                raise ProtocolError(f"{type(message).__name__} is never an answer")
+            handler(link, message, iter(frames[1:]))
+        except ProtocolError as error:
+            self._node.log.info("ignored a malformed answer from a peer", address=address, reason=str(error))
+
+    # Handshakes.
+
+    def _hello(self, route: bytes, message: PeerHello, _frames: Iterator[bytes]) -> None:
+        node = self._node
+        stranger = NodeInfo.unpack(message.node)
+        plan_of(message)
+        if message.nonce == node.nonce:
+            node.peers.reply(route, self._introduce(PeerWelcome))
+            return
+        refusal = check_versions(message, node.cluster_id) or self._name_in_use(stranger)
+        if refusal is not None:
+            self._count_refusal(refusal.code)
+            node.log.info("refused a node", name=stranger.name, address=stranger.peer_address, reason=refusal.text)
+            node.peers.reply(route, refusal)
+            return
+        if message.founding is not None:
+            self._learn_founding(message.founding, message.cluster_id)
+        node.clock.observe(message.clock)
+        node.peers.admit(route, stranger.id)
+        node.peers.reply(route, self._introduce(PeerWelcome))
+        self._learn_node(stranger)
+
+    def _learn_node(self, stranger: NodeInfo) -> None:
+        node = self._node
+        if node.map is None or node.control is None:
+            return
+        named = node.map.node_named(stranger.name)
+        if named is None or named.id == stranger.id:
+            node.control.learn_node(stranger)
+            node.touch(node.control)
+
+    def _name_in_use(self, stranger: NodeInfo) -> PeerRefused | None:
+        node = self._node
+        if stranger.name == node.me.name:
+            holder = node.me
+        else:
+            up = (link.node for link in node.peers.links.values() if link.node is not None)
+            found = next((other for other in up if other.name == stranger.name and other.id != stranger.id), None)
+            if found is None:
+                return None
+            holder = found
+        text = f"the name {stranger.name!r} is in use by the node at {holder.peer_address}; choose another --name"
+        return PeerRefused("name", node.cluster_id, text)
+
+    def _learn_founding(self, packed: bytes, cluster_id: str) -> None:
+        node = self._node
+        if node.founding is None:
+            node.accept_founding(packed)
+        if node.cluster_id != cluster_id:
+            raise ProtocolError("a hello's founding record names another cluster than the hello")
+
+    def _welcome(self, link: Link, message: PeerWelcome, _frames: Iterator[bytes]) -> None:
+        node = self._node
+        if message.nonce == node.nonce:
+            link.self_link = True
+            return
+        other = NodeInfo.unpack(message.node)
+        if node.cluster_id and message.cluster_id and message.cluster_id != node.cluster_id:
+            self._met_foreigner(link, message.cluster_id)
+            return
+        if message.founding is not None:
+            self._learn_founding(message.founding, message.cluster_id)
+        if message.cluster_id:
+            self._met_own_cluster = True
+        node.clock.observe(message.clock)
+        known = link.node
+        node.peers.welcomed(link, other, Seed(other, plan_of(message), message.cluster_id))
+        self._learn_node(other)
+        if known is None or known.id != other.id:
+            node.log.info("connected to a node", node=other.name, address=link.address)
+            node.node_welcomed(other.id)
+        self._check_own_name(other)
+
+    def _check_own_name(self, other: NodeInfo) -> None:
+        node = self._node
+        if node.map is None or not node.joining:
+            return
+        holder = node.map.node_named(node.me.name)
+        if holder is not None and holder.id != node.me.id:
+            why = (
+                f"the cluster knows the name {node.me.name!r} as node {holder.id}, whose data this directory does not "
+                "hold; this node waits to be given replicas, and votes for nothing until then"
+            )
+            if node.joining != why:
+                node.joining = why
+                node.log.warning("joining as new", met=other.name, reason=why)
+
+    def _refused(self, link: Link, message: PeerRefused, _frames: Iterator[bytes]) -> None:
+        node = self._node
+        node.log.info("a node refused this one", address=link.address, reason=message.text)
+        if message.code == "name" and (node.founding is None or node.joining):
+            raise UsageError(message.text)
+        if message.code == "cluster":
+            self._met_foreigner(link, message.cluster_id)
+        if message.code == "malformed":
+            self.hello(link)
+
+    def _met_foreigner(self, link: Link, cluster_id: str) -> None:
+        node = self._node
+        if link.foreign != cluster_id:
+            link.foreign = cluster_id
+            node.log.warning(
+                "another cluster answers at an address of this one",
+                address=link.address,
+                cluster=cluster_id,
+                own_cluster=node.cluster_id,
+            )
+        if self._foreign_since_us is None:
+            self._foreign_since_us = node.now_us
+
+    def check_foreign(self) -> None:
+        """End a node that finds another cluster where it looks for its own, and nobody of its own."""
+        node = self._node
+        if self._met_own_cluster or self._foreign_since_us is None:
+            return
+        if node.now_us - self._foreign_since_us < FOREIGN_GRACE_US:
+            return
+        foreign = next((link for link in node.peers.links.values() if link.foreign), None)
+        if foreign is not None:
+            raise ForeignClusterError(
+                f"the data directory belongs to cluster {node.cluster_id}, but {foreign.address} to cluster "
+                f"{foreign.foreign}; check --data-dir and --seeds"
+            )
+
+    def _hello_required(self, link: Link, _message: PeerHelloRequired, _frames: Iterator[bytes]) -> None:
+        self.hello(link)
+
+    def _count_refusal(self, code: str) -> None:
+        self._node.metrics.handshakes_refused[code] += 1
+
+    # Between members.
+
+    def _check_cluster(self, cluster_id: str) -> None:
+        if cluster_id != self._node.cluster_id:
+            raise ProtocolError(f"a message of cluster {cluster_id} reached cluster {self._node.cluster_id}")
+
+    def _raft(self, route: bytes, message: RaftBatch, frames: Iterator[bytes]) -> None:
+        node = self._node
+        self._check_cluster(message.cluster_id)
+        node.clock.observe(message.clock)
+        sender = node.peers.routes[route]
+        (node.peers.full.add if message.full else node.peers.full.discard)(sender)
+        for packed in message.envelopes:
+            envelope = unpack_envelope(packed, frames)
+            if envelope.partition == CONTROL and node.control is None and node.founding is not None:
+                node.adopt_learner(envelope.to)
+            replica = node.replicas.get(envelope.partition)
+            if replica is not None and envelope.to == replica.raft.replica:
+                replica.senders[envelope.sender] = sender
+                replica.raft.step(envelope, node.now_us)
+                node.touch(replica)
+
+    def _status(self, route: bytes, message: PeerStatus, _frames: Iterator[bytes]) -> None:
+        self._check_cluster(message.cluster_id)
+        sender = self._node.peers.routes[route]
+        for row in message.replicas:
+            if type(row) is not list or len(row) < 7:
+                raise ProtocolError("a replica's report is not an array of 7 or more")
+        self._node.peers.reports[sender] = PeerReport(message.pid, message.state, message.replicas, self._node.now_us)
+
+    # Repair.
+
+    def _fetch(self, route: bytes, message: FetchEntries, _frames: Iterator[bytes]) -> None:
+        node = self._node
+        self._check_cluster(message.cluster_id)
+        replica = node.replicas.get(message.partition)
+        if replica is None or not replica.leading:
+            return
+        entries = replica.committed_entries(message.first, message.last)
+        answer = EntriesAre(node.cluster_id, message.partition, message.replica, message.first, replica.raft.commit)
+        node.peers.reply(route, answer, *entries)
+
+    def _entries(self, _link: Link, message: EntriesAre, frames: Iterator[bytes]) -> None:
+        node = self._node
+        self._check_cluster(message.cluster_id)
+        repair = node.infirmary.repairs.get(message.partition)
+        if repair is None or message.replica != repair.replica:
+            return
+        try:
+            repair.received(message.first, list(frames))
+        except ClusterError as error:
+            node.log.info("a peer's entries do not repair this replica", partition=message.partition, reason=str(error))

@@ -1,0 +1,139 @@
+"""Other nodes: the links that this node dials, the routes on which others have dialled it, and the handshake of both.
+
+A link carries this node's messages to one address; a route brings another node's. Neither is used before its handshake:
+cluster ID and protocol version are checked on both sides, and a stranger is refused with a reason. Raft messages are
+sent to a node by its ID, never to whoever happens to answer at its address.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from rewind_cluster.cluster_map import NODES_MAX, NodeInfo
+from rewind_cluster.errors import ProtocolError
+from rewind_cluster.peer_messages import PEER_CODEC, PeerHello, PeerRefused, PeerWelcome
+from rewind_cluster.wire import PROTOCOL_VERSIONS
+from rewind_node.connections import Frames
+from rewind_node.founding import Plan, Seed
+
+ROUTES_MAX = 2 * NODES_MAX  # a node that reconnects has two for a moment
+
+
+@dataclass(slots=True)
+class Link:
+    """A connection that this node dials. `node` is who welcomed us; `self_link`: we did."""
+
+    address: str
+    up: bool = False
+    node: NodeInfo | None = None
+    seed: Seed | None = None
+    self_link: bool = False
+    foreign: str = ""  # the ID of the other cluster that answers there
+
+
+@dataclass(slots=True)
+class PeerReport:
+    """What a node last said of itself, see `PeerStatus`."""
+
+    pid: int
+    state: str
+    replicas: list[Any]
+    heard_us: int
+
+
+class Peers:
+    """All links and routes of one node."""
+
+    def __init__(self) -> None:
+        self.links: dict[str, Link] = {}
+        self.routes: dict[bytes, str] = {}  # routing ID → node ID
+        self.reports: dict[str, PeerReport] = {}
+        self.full: set[str] = set()  # nodes whose disk space is below their reserve
+        self.to_links: list[tuple[str, Frames]] = []
+        self.to_routes: list[tuple[bytes, Frames]] = []
+        self._by_node: dict[str, Link] = {}
+
+    def want(self, addresses: Iterable[str]) -> None:
+        """Dial these addresses and no others."""
+        wanted = set(addresses)
+        for address in wanted - self.links.keys():
+            self.links[address] = Link(address)
+        for address in self.links.keys() - wanted:
+            self._forget(self.links.pop(address))
+
+    @property
+    def dialled(self) -> set[str]:
+        """The addresses that should be connected: those of other nodes."""
+        return {link.address for link in self.links.values() if not link.self_link}
+
+    def link_to(self, node_id: str) -> Link | None:
+        """Return the link to a node that has welcomed us, or None."""
+        return self._by_node.get(node_id)
+
+    def is_up(self, node_id: str) -> bool:
+        """Return whether a node has welcomed us and its connection has not dropped."""
+        return node_id in self._by_node
+
+    def welcomed(self, link: Link, node: NodeInfo, seed: Seed) -> None:
+        """Take in that a node welcomed us."""
+        link.node, link.seed, link.foreign = node, seed, ""
+        self._by_node[node.id] = link
+
+    def down(self, link: Link) -> str | None:
+        """Take in that a link dropped, and return the ID of the node that was behind it."""
+        link.up = False
+        node_id = link.node.id if link.node else None
+        self._forget(link)
+        return node_id
+
+    def _forget(self, link: Link) -> None:
+        if link.node is not None and self._by_node.get(link.node.id) is link:
+            del self._by_node[link.node.id]
+        link.node = link.seed = None
+
+    def own_addresses(self) -> frozenset[str]:
+        """Return the addresses at which this node met itself."""
+        return frozenset(link.address for link in self.links.values() if link.self_link)
+
+    def seeds(self) -> dict[str, Seed]:
+        """Return what the nodes behind the links answered, by address."""
+        return {link.address: link.seed for link in self.links.values() if link.seed is not None}
+
+    def admit(self, route: bytes, node_id: str) -> None:
+        """Take in that a node has dialled us; an older route of it is forgotten."""
+        self.routes = {known: node for known, node in self.routes.items() if node != node_id}
+        if len(self.routes) >= ROUTES_MAX:
+            del self.routes[next(iter(self.routes))]
+        self.routes[route] = node_id
+
+    def send(self, link: Link, message: object, *frames: bytes) -> None:
+        """Queue a message for a link."""
+        self.to_links.append((link.address, [PEER_CODEC.encode(message), *frames]))
+
+    def reply(self, route: bytes, message: object, *frames: bytes) -> None:
+        """Queue a message for a route."""
+        self.to_routes.append((route, [PEER_CODEC.encode(message), *frames]))
+
+    def take(self) -> tuple[list[tuple[str, Frames]], list[tuple[bytes, Frames]]]:
+        """Return what is queued for links and for routes."""
+        queued = self.to_links, self.to_routes
+        self.to_links, self.to_routes = [], []
+        return queued
+
+
+def plan_of(message: PeerHello | PeerWelcome) -> Plan:
+    """Return the plan that a node told, or raise `ProtocolError`."""
+    if not all(type(seed) is str for seed in message.seeds):
+        raise ProtocolError("a seed is not a text")
+    return Plan(tuple(message.seeds), message.partitions, message.replication_factor)
+
+
+def check_versions(message: PeerHello, cluster_id: str) -> PeerRefused | None:
+    """Return why a node that dialled us is refused, or None."""
+    if not set(message.versions) & set(PROTOCOL_VERSIONS):
+        text = f"this node speaks protocol versions {list(PROTOCOL_VERSIONS)}, yours {message.versions}; upgrade one"
+        return PeerRefused("version", cluster_id, text)
+    if cluster_id and message.cluster_id and message.cluster_id != cluster_id:
+        text = f"this node belongs to cluster {cluster_id}, yours to {message.cluster_id}; check --seeds and --data-dir"
+        return PeerRefused("cluster", cluster_id, text)
+    return None

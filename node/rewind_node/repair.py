@@ -1,0 +1,131 @@
+"""Repairing a damaged replica in place, from its leader.
+
+A replica under repair takes no part in its group: it neither votes, campaigns, acknowledges nor serves, as if its node
+were down. Its log is read from the first entry on, each verified by itself and by the chain of digests; what is damaged
+is fetched from the leader, committed entries only, and put in its place. The log's end is never moved back: what this
+replica once acknowledged it still holds. Then its indexes are dropped, to be derived again, and it is loaded as after a
+restart.
+
+A replica whose vote or membership is damaged cannot be repaired, since it might vote twice: it stays out until it is
+replaced under a new ID.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from rewind_cluster.entry import NO_DIGEST, Entry
+from rewind_cluster.errors import DamagedError, ProtocolError
+from rewind_node.store import ReplicaState, Store
+
+SLICE_BYTES = 512 * 1024  # verified in one slice: about 2 ms
+DROP_ROWS = 2000  # index rows dropped in one slice
+FETCH_ENTRIES = 256
+
+
+class LogCheck:
+    """A walk along a stored log that verifies entries and their chain. `next_index` is the first not yet verified."""
+
+    def __init__(self, store: Store, partition: int) -> None:
+        self._store = store
+        self._partition = partition
+        self.next_index = 1
+        self.digest = NO_DIGEST
+        self.term = 0
+
+    def walk(self, last_index: int, bytes_max: int) -> bool:
+        """Verify about `bytes_max` bytes of entries up to `last_index`; return whether the walk is over.
+
+        Raises `DamagedError` at the first entry that is not what it was; `next_index` is then its index.
+        """
+        size = 0
+        while self.next_index <= last_index and size < bytes_max:
+            data = self._store.entry(self._partition, self.next_index)
+            size += len(data)
+            self.take(Entry.decode(data))
+        return self.next_index > last_index
+
+    def take(self, entry: Entry) -> None:
+        """Verify that an entry continues the chain, and step over it."""
+        if entry.index != self.next_index or entry.previous_digest != self.digest or entry.term < self.term:
+            raise DamagedError(f"entry {self.next_index} of partition {self._partition} breaks the chain of its log")
+        self.next_index, self.digest, self.term = entry.index + 1, entry.digest, entry.term
+
+
+class Repair:
+    """The repair of one replica. `wanted` is the first entry to fetch from the leader, or None."""
+
+    def __init__(self, store: Store, partition: int, reason: str) -> None:
+        self.partition = partition
+        self.reason = reason
+        self.wanted: int | None = None
+        self.repaired = 0
+        self.done = False
+        self.hopeless = False
+        self._store = store
+        self._check = LogCheck(store, partition)
+        self._verified = False
+        self._state = self._read_state()
+        # A log that ends before what was applied has lost its end: that is fetched as well.
+        self._end = max(self._state.applied, self._state.membership_index) if self._state else 0
+
+    def _read_state(self) -> ReplicaState | None:
+        try:
+            state = self._store.replica_state(self.partition)
+        except DamagedError as error:
+            self.reason = f"{error}; its vote is lost, so it must be replaced under a new ID"
+            self.hopeless = True
+            return None
+        assert state is not None
+        return state
+
+    @property
+    def replica(self) -> int:
+        """The ID of the replica under repair, 0 where even that is lost."""
+        return 0 if self._state is None else self._state.replica
+
+    def work(self) -> None:
+        """Do one slice of the repair."""
+        if self.hopeless or self.wanted is not None or self.done:
+            return
+        if not self._verified:
+            self._verify()
+        elif self._store.drop_indexes(self.partition, DROP_ROWS):
+            assert self._state is not None
+            term = max(self._state.term, self._check.term)
+            vote = self._state.vote if term == self._state.term else 0
+            self._store.put_replica_state(self.partition, replace(self._state, applied=0, term=term, vote=vote))
+            self.done = True
+
+    def _verify(self) -> None:
+        try:
+            end = max(self._end, self._store.last_index(self.partition))
+            self._verified = self._check.walk(end, SLICE_BYTES)
+        except DamagedError:
+            self.wanted = self._check.next_index
+
+    def received(self, first: int, frames: Sequence[bytes]) -> None:
+        """Take committed entries of the leader from `first` on: damaged ones here, and those beyond our log."""
+        if self.wanted is None or first != self.wanted:
+            return
+        try:
+            for data in frames:
+                self._take(data)
+            self.wanted = None
+        except DamagedError as error:
+            self.wanted = self._check.next_index
+            raise ProtocolError(f"what the leader sent does not fit: {error}") from error
+
+    def _take(self, data: bytes) -> None:
+        entry = Entry.decode(data)
+        self._check.take(entry)
+        if entry.index > self._store.last_index(self.partition):
+            self._store.append_entries(self.partition, [entry])
+        elif not self._is_stored(entry):
+            self._store.replace_entry(self.partition, entry)
+            self.repaired += 1
+
+    def _is_stored(self, entry: Entry) -> bool:
+        try:
+            return self._store.entry(self.partition, entry.index) == entry.data
+        except DamagedError:
+            return False

@@ -1,0 +1,326 @@
+"""One replica of a partition: its consensus core, its log on disk, and how both go through a turn of the node's loop.
+
+A turn takes a replica through four steps: `step`, `tick` and the requests of clients; `flush`, which says what may be
+sent before the disk; `persist`, which puts what the turn owes into the store and applies what has been committed; and,
+when the store has committed, `persisted`, which says what had to wait for that. What the log means is for the
+subclasses to say.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from rewind_cluster.entry import Entry
+from rewind_cluster.errors import DamagedError
+from rewind_cluster.membership import Membership
+from rewind_cluster.raft import HardState, Output, Raft, RaftOptions, Role
+from rewind_cluster.raft_log import RaftLog
+from rewind_cluster.raft_messages import Envelope, ReplicaId
+from rewind_node.store import ReplicaState, Store
+
+APPLY_BYTES_MAX = 4 * 1024 * 1024  # of entries applied in one turn: a replica that catches up must not stall the others
+READS_MAX = 10_000  # waiting at one replica; beyond it reads are refused as `OVERLOADED`
+TAIL_SLICE_BYTES = 4 * 1024 * 1024
+REPAIR_BYTES_MAX = 1024 * 1024
+REPAIR_ENTRIES_MAX = 512
+
+
+@dataclass(slots=True)
+class PendingRead:
+    """A read that waits: for a read-index round (0: for none), then for the index that it told, and to be `ready`."""
+
+    round: int
+    deadline_us: int
+    ready: Callable[[], bool]
+    serve: Callable[[], None]
+    fail: Callable[[str], None]
+    index: int | None = None
+
+
+class Replica(ABC):
+    """What every partition's replica does, whatever its log means."""
+
+    def __init__(
+        self, partition: int, store: Store, options: RaftOptions, pick: Callable[[int, int], int], now_us: int
+    ) -> None:
+        state = store.replica_state(partition)
+        assert state is not None
+        self.partition = partition
+        self.store = store
+        self.applied = state.applied
+        self.damage: str | None = None
+        self.raft = _load_raft(partition, store, state, options, pick, now_us)
+        self._stored = state
+        self._owed: list[Output] = []
+        self._reads: list[PendingRead] = []
+        self._led_term = 0
+        self.senders: dict[ReplicaId, str] = {}  # nodes of members that the membership here does not name yet
+
+    # What subclasses say.
+
+    @abstractmethod
+    def apply_entry(self, entry: Entry) -> None:
+        """Apply a committed entry to the state, raising `DamagedError` where it does not fit."""
+
+    @abstractmethod
+    def lead(self) -> None:
+        """Begin to lead: everything committed has been applied."""
+
+    @abstractmethod
+    def resign(self) -> None:
+        """End leading: answer everybody who waits."""
+
+    @abstractmethod
+    def close_turn(self, wall_us: int) -> None:
+        """Propose what this turn has gathered."""
+
+    @abstractmethod
+    def reads_ready(self, number: int) -> None:
+        """Take in that the read-index rounds up to `number` have succeeded."""
+
+    @property
+    def wants_turn(self) -> bool:
+        """Whether something waits for the next turn to be proposed."""
+        return False
+
+    @abstractmethod
+    def settle_refusals(self) -> None:
+        """Do what waited for the log to be applied so far."""
+
+    # The turn.
+
+    @property
+    def leading(self) -> bool:
+        """Whether this replica leads and may take requests."""
+        return self._led_term != 0 and self.raft.role is Role.LEADER and self.raft.term == self._led_term
+
+    @property
+    def deadline_us(self) -> int:
+        """When this replica next needs a turn, whatever arrives: the clock's time in microseconds, 0 for at once."""
+        if self._owed or self.wants_turn or (self.applied < self.raft.commit and self.damage is None):
+            return 0
+        return self.raft.deadline_us
+
+    def follow_role(self) -> None:
+        """Begin or end leading, as the consensus core says."""
+        if self._led_term and not self.leading:
+            self._led_term = 0
+            self.resign()
+            self._fail_fresh_reads("the partition's leader has changed")
+        if not self._led_term and self.raft.role is Role.LEADER and self.applied >= self.raft.commit:
+            self._led_term = self.raft.term
+            self.guard(self.lead)
+
+    def flush(self, wall_us: int) -> list[Envelope]:
+        """Close the turn's gathering and return what may leave before the disk."""
+        self.follow_role()
+        if self.leading:
+            self.close_turn(wall_us)
+        return self._take()
+
+    def _take(self) -> list[Envelope]:
+        output = self.raft.take()
+        for number, index in output.reads:
+            self.reads_ready(number)
+            for read in self._reads:
+                if read.index is None and read.round <= number:
+                    read.index = index
+        if output.writes or output.late:
+            self._owed.append(output)
+        if output.damage is not None:
+            self.quarantine(str(output.damage))
+        return output.early
+
+    def persist(self, now_us: int) -> bool:
+        """Put what the turn owes into the store, apply what is committed; return whether it must be durable now."""
+        owes = False
+        for output in self._owed:
+            owes = owes or output.writes
+            if output.truncate_from is not None:
+                assert output.truncate_from > self.applied
+                self.store.truncate(self.partition, output.truncate_from)
+            if output.entries:
+                self.store.append_entries(self.partition, output.entries)
+        self.apply()
+        self.guard(self.settle_refusals)
+        self._put_state()
+        self._serve_reads(now_us)
+        return owes
+
+    def persisted(self) -> list[Envelope]:
+        """Return what may leave now that the store has committed what was put."""
+        if not self._owed:
+            return []
+        owed, self._owed = self._owed, []
+        envelopes: list[Envelope] = []
+        for output in owed:
+            envelopes.extend(output.late)
+            self.raft.persisted(output.mark)
+        envelopes.extend(self._take())
+        return envelopes
+
+    def _put_state(self) -> None:
+        raft, stored = self.raft, self._stored
+        if stored.applied == self.applied and not self._owed:
+            return
+        state = ReplicaState(
+            replica=raft.replica,
+            term=raft.term,
+            vote=raft.vote,
+            applied=self.applied,
+            membership=stored.membership,
+            membership_index=raft.membership_index,
+            previous_membership=stored.previous_membership,
+            previous_index=raft.previous_index,
+        )
+        if state.membership_index != stored.membership_index or state.previous_index != stored.previous_index:
+            state = pack_memberships(state, raft)
+        if state != stored:
+            self.store.put_replica_state(self.partition, state)
+            self._stored = state
+
+    # Applying.
+
+    def apply(self) -> None:
+        """Apply committed entries, a bounded number of bytes."""
+        if self.applied >= self.raft.commit or self.damage is not None:
+            return
+        self.guard(self._apply)
+        self.follow_role()
+
+    def _apply(self) -> None:
+        size = 0
+        while self.applied < self.raft.commit and size < APPLY_BYTES_MAX:
+            for entry in self.raft.log.slice(self.applied + 1, self.raft.commit, APPLY_BYTES_MAX):
+                self.apply_entry(entry)
+                self.applied = entry.index
+                size += len(entry.data)
+
+    def guard(self, action: Callable[[], None]) -> bool:
+        """Run `action`; damage that it meets puts the replica under quarantine. Return whether it went well."""
+        try:
+            action()
+        except DamagedError as error:
+            self.quarantine(str(error))
+            return False
+        return True
+
+    def quarantine(self, why: str) -> None:
+        """Take this replica out of voting, leading and serving: a byte of it is not what it was.
+
+        The node then repairs what is stored, see `rewind_node.repair`, and loads the replica anew.
+        """
+        if self.damage is None:
+            self.damage = why
+        self.raft.quarantine()
+        self.follow_role()
+        reads, self._reads = self._reads, []
+        for read in reads:
+            read.fail(f"this replica is under repair: {why}")
+
+    def committed_entries(self, first: int, last: int) -> list[bytes]:
+        """Return committed entries for another replica's repair, as many as one message may hold."""
+        last = min(last, self.raft.commit)
+        if not 1 <= first <= last:
+            return []
+        return [entry.data for entry in self.raft.log.slice(first, last, REPAIR_BYTES_MAX)][:REPAIR_ENTRIES_MAX]
+
+    def tail(self) -> Iterator[Entry]:
+        """Yield the entries after the applied ones."""
+        log = self.raft.log
+        index = self.applied
+        while index < log.last_index:
+            for entry in log.slice(index + 1, log.last_index, TAIL_SLICE_BYTES):
+                yield entry
+                index = entry.index
+
+    # Reads.
+
+    def add_read(self, read: PendingRead, *, fresh: bool) -> bool:
+        """Let a read wait; a fresh one for a read-index round that begins after it. Return False if too many do."""
+        if len(self._reads) >= READS_MAX:
+            return False
+        if fresh:
+            read.round = self.raft.read()
+        else:
+            read.index = 0
+        self._reads.append(read)
+        return True
+
+    @property
+    def reads_waiting(self) -> bool:
+        """Whether reads wait here."""
+        return bool(self._reads)
+
+    def _serve_reads(self, now_us: int) -> None:
+        if not self._reads:
+            return
+        waiting: list[PendingRead] = []
+        reads, self._reads = self._reads, waiting
+        for read in reads:
+            if read.index is not None and read.index <= self.applied and self.damage is None and read.ready():
+                if not self.guard(read.serve):
+                    read.fail(f"this replica is under repair: {self.damage}")
+            elif now_us > read.deadline_us:
+                read.fail("the deadline passed before this replica could serve the read")
+            else:
+                waiting.append(read)
+
+    def _fail_fresh_reads(self, why: str) -> None:
+        failed = [read for read in self._reads if read.round]
+        self._reads = [read for read in self._reads if not read.round]
+        for read in failed:
+            read.fail(why)
+
+
+def pack_memberships(state: ReplicaState, raft: Raft) -> ReplicaState:
+    """Return the state with the memberships as the consensus core has them now."""
+    previous = raft.previous_membership
+    return ReplicaState(
+        replica=state.replica,
+        term=state.term,
+        vote=state.vote,
+        applied=state.applied,
+        membership=raft.membership.pack(),
+        membership_index=raft.membership_index,
+        previous_membership=b"" if previous is None else previous.pack(),
+        previous_index=raft.previous_index,
+    )
+
+
+def first_state(replica: int, membership: Membership) -> ReplicaState:
+    """Return the state of a replica that has no log yet."""
+    return ReplicaState(
+        replica=replica,
+        term=0,
+        vote=0,
+        applied=0,
+        membership=membership.pack(),
+        membership_index=0,
+        previous_membership=b"",
+        previous_index=0,
+    )
+
+
+def _load_raft(
+    partition: int,
+    store: Store,
+    state: ReplicaState,
+    options: RaftOptions,
+    pick: Callable[[int, int], int],
+    now_us: int,
+) -> Raft:
+    return Raft(
+        partition,
+        ReplicaId(state.replica),
+        RaftLog(store.log_store(partition)),
+        HardState(state.term, ReplicaId(state.vote)),
+        state.applied,
+        Membership.unpack(state.membership),
+        state.membership_index,
+        Membership.unpack(state.previous_membership) if state.previous_membership else None,
+        state.previous_index,
+        options,
+        pick,
+        now_us,
+    )

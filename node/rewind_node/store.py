@@ -1,0 +1,280 @@
+"""The store: logs, replicas' state and indexes of a node's partitions, on any engine.
+
+Rules it keeps:
+
+* An entry's bytes are stored once, in the log; the indexes only say where to look.
+* Index rows and the `applied` mark that covers them belong to the same commit. Nothing here commits by itself.
+* What is read is verified: every value but an entry by its checksum here, an entry by `Entry.decode` where it is used.
+* No reader outlives a turn: finish or drop an iterator before the next write.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+from rewind_cluster.entry import Entry
+from rewind_cluster.errors import DamagedError
+from rewind_node import store_layout as layout
+from rewind_node.engine import Engine
+from rewind_node.store_layout import U16, U64, PositionRow, ReplicaState, SessionRun, StreamRow
+
+__all__ = ["LogStore", "ReplicaState", "SessionRun", "Store", "StreamRow"]
+
+
+class Store:
+    """One node's storage. A partition's number comes first everywhere."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        for table in layout.SHARED_TABLES:
+            engine.create_table(table)
+
+    def commit(self) -> None:
+        """Make everything written since the last commit durable; `StorageFailedError` must end the process."""
+        self.engine.commit()
+
+    # The node itself
+
+    def node_value(self, key: str) -> bytes | None:
+        """Return what the node keeps under a name, or None."""
+        name = key.encode()
+        value = self.engine.get(layout.NODE, name)
+        return None if value is None else layout.unseal(layout.NODE, name, value)
+
+    def put_node_value(self, key: str, value: bytes) -> None:
+        """Keep a value under a name."""
+        name = key.encode()
+        self.engine.put(layout.NODE, [(name, layout.seal(name, value))])
+
+    # Replicas
+
+    def partitions(self) -> list[int]:
+        """Return the partitions this node has a replica of."""
+        return [int.from_bytes(key) for key, _ in self.engine.scan(layout.RAFT, b"", layout.SPACE_END)]
+
+    def create_partition(self, partition: int) -> None:
+        """Make room for a partition's log; its replica exists once its state is put."""
+        self.engine.create_table(layout.log_table(partition))
+        assert self.replica_state(partition) or not self.last_index(partition), (
+            "a replica is dropped before the next one"
+        )
+
+    def replica_state(self, partition: int) -> ReplicaState | None:
+        """Return the state of this node's replica of a partition, or None."""
+        key = U16.pack(partition)
+        value = self.engine.get(layout.RAFT, key)
+        return None if value is None else layout.unpack_state(key, value)
+
+    def put_replica_state(self, partition: int, state: ReplicaState) -> None:
+        """Keep the state of this node's replica of a partition."""
+        key = U16.pack(partition)
+        self.engine.put(layout.RAFT, [(key, layout.pack_state(key, state))])
+
+    # Logs
+
+    def log_store(self, partition: int) -> "LogStore":
+        """Return the log of one partition, as the Raft core reads it."""
+        return LogStore(self, partition)
+
+    def last_index(self, partition: int) -> int:
+        """Return the index of a log's last entry, 0 for an empty log."""
+        pair = self.engine.last(layout.log_table(partition))
+        return layout.index_of_key(pair[0]) if pair else 0
+
+    def entry(self, partition: int, index: int) -> bytes:
+        """Return the bytes of one entry; a missing one is damage."""
+        data = self.engine.get(layout.log_table(partition), U64.pack(index))
+        if data is None:
+            raise DamagedError(f"entry {index} of partition {partition} is missing")
+        return data
+
+    def entries(self, partition: int, first: int, last: int, bytes_max: int) -> list[bytes]:
+        """Return entries `first` to `last`, at least one and then as many as `bytes_max` allows; a hole is damage."""
+        found: list[bytes] = []
+        bytes_left = bytes_max
+        for key, data in self.engine.scan(layout.log_table(partition), U64.pack(first), U64.pack(last + 1)):
+            if layout.index_of_key(key) != first + len(found):
+                break
+            bytes_left -= len(data)
+            if found and bytes_left < 0:
+                return found
+            found.append(data)
+        if len(found) <= last - first:
+            raise DamagedError(f"entry {first + len(found)} of partition {partition} is missing")
+        return found
+
+    def append_entries(self, partition: int, entries: Sequence[Entry]) -> None:
+        """Add entries at the log's end."""
+        items = [(U64.pack(entry.index), entry.data) for entry in entries]
+        self.engine.append(layout.log_table(partition), items)
+
+    def truncate(self, partition: int, first_index: int) -> None:
+        """Delete the entries from `first_index` on."""
+        self.engine.delete_range(layout.log_table(partition), U64.pack(first_index), layout.NUMBERS_END)
+
+    def replace_entry(self, partition: int, entry: Entry) -> None:
+        """Put a good copy in the place of a damaged or lost entry."""
+        assert 1 <= entry.index <= self.last_index(partition), "a repair never moves the log's end"
+        self.engine.put(layout.log_table(partition), [(U64.pack(entry.index), entry.data)])
+
+    # Streams
+
+    def put_stream_rows(self, partition: int, context: int, rows: Sequence[tuple[str, StreamRow]]) -> None:
+        """Index appends, each with its stream."""
+        space = layout.SPACE.pack(partition, context)
+        self.engine.put(
+            layout.STREAMS, [layout.pack_stream_row(b"%b%b\x00" % (space, name.encode()), row) for name, row in rows]
+        )
+
+    def head(self, partition: int, context: int, stream: str) -> int:
+        """Return the version of a stream's last event, 0 for no stream."""
+        row = self._row_at(layout.stream_prefix(partition, context, stream), layout.U64_MAX)
+        return row.last_version if row else 0
+
+    def stream_rows(
+        self, partition: int, context: int, stream: str, after: int | None, *, reverse: bool = False
+    ) -> Iterator[StreamRow]:
+        """Yield a stream's rows.
+
+        Forward: every row that holds a version beyond `after`, ascending; None means all. Reversed: from the row that
+        holds version `after` descending; None or a version beyond the head means from the head.
+        """
+        prefix = layout.stream_prefix(partition, context, stream)
+        start, stop = prefix, layout.beyond(prefix)
+        if after is not None:
+            after = min(after, layout.U64_MAX - 1)
+        if reverse and after is not None:
+            stop = prefix + U64.pack(after + 1)
+        elif after:
+            row = self._row_at(prefix, after)
+            start = prefix + U64.pack(row.first_version if row and row.last_version > after else after + 1)
+        for key, value in self.engine.scan(layout.STREAMS, start, stop, reverse=reverse):
+            yield layout.unpack_stream_row(key, value)
+
+    def stream_names(self, partition: int, context: int, prefix: str, after: str | None, count_max: int) -> list[str]:
+        """Return up to `count_max` streams that start with `prefix`, in bytewise order from beyond `after` on."""
+        space = layout.SPACE.pack(partition, context)
+        start = space + prefix.encode()
+        stop = layout.beyond(start) if prefix else layout.space_end(partition, context)
+        if after is not None:
+            start = max(start, b"%b%b\x01" % (space, after.encode()))
+        names: list[str] = []
+        while len(names) < count_max:
+            pair = next(self.engine.scan(layout.STREAMS, start, stop), None)
+            if pair is None:
+                break
+            names.append(layout.stream_of_key(pair[0]))
+            start = pair[0][: -U64.size - 1] + b"\x01"  # one seek a stream, however many rows it has
+        return names
+
+    def _row_at(self, prefix: bytes, version: int) -> StreamRow | None:
+        """Return the last row of a stream whose first version is not beyond `version`."""
+        pair = self.engine.floor(layout.STREAMS, prefix + U64.pack(version))
+        return layout.unpack_stream_row(*pair) if pair and pair[0].startswith(prefix) else None
+
+    # Positions
+
+    def put_position(self, partition: int, context: int, first_position: int, count: int, index: int) -> None:
+        """Index the positions that an entry gave to its events."""
+        row = PositionRow(first_position, count, index)
+        self.engine.put(layout.POSITIONS, [layout.pack_position(partition, context, row)])
+
+    def position_head(self, partition: int, context: int) -> int:
+        """Return the position of a context's last event, 0 where there is none."""
+        row = self._position_at(partition, context, layout.U64_MAX)
+        return row.last_position if row else 0
+
+    def index_of_position(self, partition: int, context: int, position: int) -> int | None:
+        """Return the index of the entry that holds a position, or None."""
+        row = self._position_at(partition, context, position)
+        return row.index if row and position <= row.last_position else None
+
+    def contexts(self, partition: int) -> list[int]:
+        """Return the contexts that have events in a partition."""
+        contexts: list[int] = []
+        start, stop = layout.partition_range(partition)
+        while (pair := next(self.engine.scan(layout.POSITIONS, start, stop), None)) is not None:
+            _, context = layout.SPACE.unpack_from(pair[0])
+            contexts.append(context)
+            start = layout.space_end(partition, context)
+        return contexts
+
+    def _position_at(self, partition: int, context: int, position: int) -> PositionRow | None:
+        """Return the last row of a context whose first position is not beyond `position`."""
+        space = layout.SPACE.pack(partition, context)
+        pair = self.engine.floor(layout.POSITIONS, space + U64.pack(position))
+        return layout.unpack_position(*pair) if pair and pair[0].startswith(space) else None
+
+    # Sessions
+
+    def put_session_runs(self, partition: int, runs: Iterable[SessionRun]) -> None:
+        """Keep runs of answers, each under its session and first sequence number."""
+        self.engine.put(layout.SESSIONS, [layout.pack_session_run(partition, run) for run in runs])
+
+    def delete_session_runs(self, partition: int, keys: Iterable[tuple[int, int]]) -> None:
+        """Forget runs, named by session and first sequence number."""
+        self.engine.delete(layout.SESSIONS, [layout.session_key(partition, *key) for key in keys])
+
+    def session_runs(self, partition: int) -> Iterator[SessionRun]:
+        """Yield a partition's runs, by session and sequence number."""
+        for key, value in self.engine.scan(layout.SESSIONS, *layout.partition_range(partition)):
+            yield layout.unpack_session_run(key, value)
+
+    # Repair and removal, in slices
+
+    def drop_indexes(self, partition: int, count_max: int) -> bool:
+        """Delete up to `count_max` index rows of a partition and return whether all are gone.
+
+        The first slice sets `applied` to 0, so that a crash between two slices leaves no mark beyond the rows: after a
+        restart a replica that has applied nothing drops what is left before it applies again.
+        """
+        state = self.replica_state(partition)
+        if state is not None and state.applied:
+            self.put_replica_state(partition, replace(state, applied=0))
+        return self._delete_index_rows(partition, count_max)
+
+    def drop_partition(self, partition: int, count_max: int) -> bool:
+        """Delete a replica, up to `count_max` rows of it, and return whether all are gone.
+
+        Its state goes with the first slice, so that after a crash between two slices nothing takes the rest for a
+        replica: `dropped_partitions` names it, to be dropped to its end.
+        """
+        self.engine.delete(layout.RAFT, [U16.pack(partition)])
+        log = layout.log_table(partition)
+        return self.engine.delete_range(
+            log, b"", layout.NUMBERS_END, count_max
+        ) < count_max and self._delete_index_rows(partition, count_max)
+
+    def dropped_partitions(self) -> list[int]:
+        """Return the partitions that have a log's table and no replica: dropped, perhaps not to the end."""
+        replicas = set(self.partitions())
+        return [number for number in layout.logged_partitions(self.engine.tables()) if number not in replicas]
+
+    def _delete_index_rows(self, partition: int, count_max: int) -> bool:
+        start, stop = layout.partition_range(partition)
+        for table in layout.INDEX_TABLES:
+            count_max -= self.engine.delete_range(table, start, stop, count_max)
+            if not count_max:
+                return False
+        return True
+
+
+class LogStore:
+    """The log of one partition."""
+
+    __slots__ = ("_partition", "_store")
+
+    def __init__(self, store: Store, partition: int) -> None:
+        self._store = store
+        self._partition = partition
+
+    def last_index(self) -> int:
+        """Return the index of the last entry, 0 for an empty log."""
+        return self._store.last_index(self._partition)
+
+    def entry(self, index: int) -> bytes:
+        """Return the bytes of one entry; a missing one is damage."""
+        return self._store.entry(self._partition, index)
+
+    def entries(self, first: int, last: int, bytes_max: int) -> list[bytes]:
+        """Return the entries `first` to `last`, at least one and then as many as `bytes_max` allows."""
+        return self._store.entries(self._partition, first, last, bytes_max)

@@ -1,0 +1,250 @@
+"""Every byte a node stores: the keys and values of its tables.
+
+    table      key                                       value
+    node       name, UTF-8                               as its owner packs it
+    raft       partition 2                               replica 8, term 8, vote 8, applied 8, membership index 8,
+                                                         previous membership's index 8, length of the membership 4,
+                                                         membership, previous membership
+    log:P      index 8                                   an entry, see `rewind_cluster.entry`
+    streams    partition 2, context 4, stream in UTF-8,  index 8, offset 4, length 4, count 4
+               0x00, first version 8
+    positions  partition 2, context 4, first position 8  index 8, count 4
+    sessions   partition 2, session 8, first sequence 8  index 8, offset 4, low 8, answers in msgpack
+
+Numbers are sizes in bytes; integers are big-endian, so that keys sort as numbers do. The 0x00 cannot occur in a
+stream's name, so streams sort bytewise and no stream's rows lie between another's. An entry has a checksum of its own;
+every other value ends with the CRC-32 of its key and itself, 4 bytes: LMDB has none, and a row under a wrong key is as
+wrong as a wrong row.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from struct import Struct
+from typing import Any
+from zlib import crc32
+
+import msgpack
+
+from rewind_cluster.errors import DamagedError
+
+NODE = "node"
+RAFT = "raft"
+STREAMS = "streams"
+POSITIONS = "positions"
+SESSIONS = "sessions"
+SHARED_TABLES = (NODE, RAFT, STREAMS, POSITIONS, SESSIONS)
+INDEX_TABLES = (STREAMS, POSITIONS, SESSIONS)
+LOG_PREFIX = "log:"
+
+U16 = Struct(">H")
+U64 = Struct(">Q")
+U64_MAX = (1 << 64) - 1
+NUMBERS_END = b"\xff" * 8 + b"\x00"  # beyond every key that is, or ends with, a 64-bit integer
+SPACE = Struct(">HI")  # partition, context
+SPACE_END = b"\xff" * 6
+SESSION_KEY = Struct(">HQQ")
+CHECKSUM = Struct(">I")
+STATE = Struct(">QQQQQQI")
+STREAM_ROW = Struct(">QIII")
+POSITION_ROW = Struct(">QI")
+RUN_HEAD = Struct(">QIQ")
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaState:
+    """What one replica must never forget. `vote` is a replica, 0 for none; a membership is the bytes of its record."""
+
+    replica: int
+    term: int
+    vote: int
+    applied: int
+    membership: bytes
+    membership_index: int
+    previous_membership: bytes
+    previous_index: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamRow:
+    """Where one append to a stream is: `offset` and `length` are its record's bytes in the body of entry `index`."""
+
+    first_version: int
+    count: int
+    index: int
+    offset: int
+    length: int
+
+    @property
+    def last_version(self) -> int:
+        """The version of the append's last event."""
+        return self.first_version + self.count - 1
+
+
+@dataclass(frozen=True, slots=True)
+class PositionRow:
+    """The positions that entry `index` gave to its events."""
+
+    first_position: int
+    count: int
+    index: int
+
+    @property
+    def last_position(self) -> int:
+        """The position of the entry's last event."""
+        return self.first_position + self.count - 1
+
+
+@dataclass(slots=True)
+class SessionRun:
+    """The answers to a run of a session's appends, which grows until it is stored.
+
+    `index` and `offset` are the place of its record in the log: it decides who was used least recently.
+    """
+
+    session: int
+    first_sequence: int
+    index: int
+    offset: int
+    low: int
+    answers: list[Any]
+
+
+def log_table(partition: int) -> str:
+    """Return the name of the table that holds a partition's log."""
+    return f"{LOG_PREFIX}{partition}"
+
+
+def logged_partitions(tables: Iterable[str]) -> list[int]:
+    """Return the partitions among `tables` that have a log."""
+    numbers = (table.removeprefix(LOG_PREFIX) for table in tables if table.startswith(LOG_PREFIX))
+    return sorted(int(number) for number in numbers if number.isdecimal())
+
+
+def seal(key: bytes, payload: bytes) -> bytes:
+    """Return a value: the payload and the checksum of both."""
+    return payload + CHECKSUM.pack(crc32(payload, crc32(key)))
+
+
+def unseal(table: str, key: bytes, value: bytes) -> bytes:
+    """Return the payload of a value, or raise `DamagedError`."""
+    payload = value[: -CHECKSUM.size]
+    if value[-CHECKSUM.size :] != CHECKSUM.pack(crc32(payload, crc32(key))):
+        raise DamagedError(f"the row {key.hex()} of table {table} fails its checksum")
+    return payload
+
+
+def stream_prefix(partition: int, context: int, stream: str) -> bytes:
+    """Return what the keys of a stream's rows start with; the first version follows."""
+    return SPACE.pack(partition, context) + stream.encode() + b"\x00"
+
+
+def beyond(prefix: bytes) -> bytes:
+    """Return the least byte string beyond all that start with `prefix`, which does not end with 0xff."""
+    return prefix[:-1] + bytes((prefix[-1] + 1,))
+
+
+def partition_range(partition: int) -> tuple[bytes, bytes]:
+    """Return where a partition's rows of an index table start and stop."""
+    return U16.pack(partition), U16.pack(partition + 1)
+
+
+def space_end(partition: int, context: int) -> bytes:
+    """Return where the rows of a context in a partition stop."""
+    return (int.from_bytes(SPACE.pack(partition, context)) + 1).to_bytes(SPACE.size)
+
+
+def index_of_key(key: bytes) -> int:
+    """Return the index that is the key of a log's entry."""
+    if len(key) != U64.size:
+        raise DamagedError(f"the key {key.hex()} of a log is no index")
+    return int.from_bytes(key)
+
+
+def pack_state(key: bytes, state: ReplicaState) -> bytes:
+    """Return the value of a replica's row."""
+    head = STATE.pack(
+        state.replica,
+        state.term,
+        state.vote,
+        state.applied,
+        state.membership_index,
+        state.previous_index,
+        len(state.membership),
+    )
+    return seal(key, head + state.membership + state.previous_membership)
+
+
+def unpack_state(key: bytes, value: bytes) -> ReplicaState:
+    """Return the state in a replica's row, or raise `DamagedError`."""
+    payload = unseal(RAFT, key, value)
+    if len(payload) < STATE.size:
+        raise DamagedError(f"the row {key.hex()} of table {RAFT} is too short")
+    replica, term, vote, applied, membership_index, previous_index, length = STATE.unpack_from(payload)
+    membership = payload[STATE.size : STATE.size + length]
+    previous = payload[STATE.size + length :]
+    return ReplicaState(replica, term, vote, applied, membership, membership_index, previous, previous_index)
+
+
+def pack_stream_row(prefix: bytes, row: StreamRow) -> tuple[bytes, bytes]:
+    """Return key and value of a stream's row."""
+    key = prefix + U64.pack(row.first_version)
+    return key, seal(key, STREAM_ROW.pack(row.index, row.offset, row.length, row.count))
+
+
+def unpack_stream_row(key: bytes, value: bytes) -> StreamRow:
+    """Return a stream's row, or raise `DamagedError`."""
+    index, offset, length, count = _unpack(STREAM_ROW, STREAMS, key, unseal(STREAMS, key, value))
+    return StreamRow(int.from_bytes(key[-U64.size :]), count, index, offset, length)
+
+
+def stream_of_key(key: bytes) -> str:
+    """Return the stream that a row's key names, or raise `DamagedError`."""
+    try:
+        return key[SPACE.size : -U64.size - 1].decode()
+    except UnicodeDecodeError:
+        raise DamagedError(f"the key {key.hex()} of table {STREAMS} names no stream") from None
+
+
+def pack_position(partition: int, context: int, row: PositionRow) -> tuple[bytes, bytes]:
+    """Return key and value of a row of positions."""
+    key = SPACE.pack(partition, context) + U64.pack(row.first_position)
+    return key, seal(key, POSITION_ROW.pack(row.index, row.count))
+
+
+def unpack_position(key: bytes, value: bytes) -> PositionRow:
+    """Return a row of positions, or raise `DamagedError`."""
+    index, count = _unpack(POSITION_ROW, POSITIONS, key, unseal(POSITIONS, key, value))
+    return PositionRow(int.from_bytes(key[-U64.size :]), count, index)
+
+
+def session_key(partition: int, session: int, first_sequence: int) -> bytes:
+    """Return the key of a session's run."""
+    return SESSION_KEY.pack(partition, session, first_sequence)
+
+
+def pack_session_run(partition: int, run: SessionRun) -> tuple[bytes, bytes]:
+    """Return key and value of a session's run."""
+    key = session_key(partition, run.session, run.first_sequence)
+    return key, seal(key, RUN_HEAD.pack(run.index, run.offset, run.low) + msgpack.packb(run.answers))
+
+
+def unpack_session_run(key: bytes, value: bytes) -> SessionRun:
+    """Return a session's run, or raise `DamagedError`."""
+    payload = unseal(SESSIONS, key, value)
+    try:
+        _, session, first_sequence = SESSION_KEY.unpack(key)
+        index, offset, low = RUN_HEAD.unpack_from(payload)
+        answers = msgpack.unpackb(memoryview(payload)[RUN_HEAD.size :])
+    except Exception as error:  # msgpack raises what it likes about bytes that are none of its own
+        raise DamagedError(f"the row {key.hex()} of table {SESSIONS} cannot be read: {error}") from error
+    return SessionRun(session, first_sequence, index, offset, low, answers)
+
+
+def _unpack(shape: Struct, table: str, key: bytes, payload: bytes) -> tuple[Any, ...]:
+    """Return the numbers of an index row, the last of them a count."""
+    if len(payload) != shape.size:
+        raise DamagedError(f"the row {key.hex()} of table {table} has {len(payload)} bytes, not {shape.size}")
+    numbers = shape.unpack(payload)
+    if not numbers[-1]:
+        raise DamagedError(f"the row {key.hex()} of table {table} covers nothing")
+    return numbers

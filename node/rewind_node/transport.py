@@ -1,0 +1,192 @@
+"""The node's sockets: ZeroMQ in, frames out. It decides nothing.
+
+Two ROUTERs are bound, for clients and for peers; a DEALER is connected to each address that the core wants, with a
+monitor that tells when the connection comes and goes. `ROUTER_MANDATORY` makes a full queue and a vanished peer errors:
+a client to whom something could not be sent is forgotten, so that it asks again, and never left waiting for what was
+dropped.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import zmq
+from zmq.utils.monitor import parse_monitor_message
+
+from rewind_cluster.names import MESSAGE_BYTES_MAX
+from rewind_node.connections import Frames
+from rewind_node.exits import AddressInUseError
+
+DRAIN_MESSAGES_MAX = 256  # taken from one socket in one turn: what arrives meanwhile forms the next
+CLIENT_QUEUE_MESSAGES = 10_000  # to or from one client
+PEER_QUEUE_MESSAGES = 10_000
+HANDSHAKE_EVENTS = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
+CONNECT_TIMEOUT_MS = 2000
+HEARTBEAT_IVL_MS = 500
+HEARTBEAT_TIMEOUT_MS = 1500
+RECONNECT_IVL_MS = 50
+RECONNECT_IVL_MAX_MS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Dialled:
+    """One outgoing connection."""
+
+    address: str
+    socket: zmq.Socket[bytes]
+    monitor: zmq.Socket[bytes]
+
+
+class Transport:
+    """All sockets of one node."""
+
+    def __init__(self, listen: str, peer_listen: str) -> None:
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._poller = zmq.Poller()
+        self._dialled: dict[str, Dialled] = {}
+        self._clients = self._bind(listen)
+        self._peers = self._bind(peer_listen)
+
+    def _bind(self, address: str) -> "zmq.Socket[bytes]":
+        socket = self._context.socket(zmq.ROUTER)
+        socket.set(zmq.LINGER, 0)
+        socket.set(zmq.ROUTER_MANDATORY, 1)
+        socket.set(zmq.MAXMSGSIZE, MESSAGE_BYTES_MAX)
+        socket.set(zmq.SNDHWM, CLIENT_QUEUE_MESSAGES)
+        socket.set(zmq.RCVHWM, CLIENT_QUEUE_MESSAGES)
+        socket.set(zmq.IPV6, 1 if address.startswith("[") else 0)
+        try:
+            socket.bind(f"tcp://{address}")
+        except zmq.ZMQError as error:
+            self.close()
+            if error.errno == zmq.EADDRINUSE:
+                raise AddressInUseError(f"{address} is in use by another program; choose another address") from None
+            raise AddressInUseError(f"cannot listen on {address}: {error.strerror}; choose another address") from None
+        self._poller.register(socket, zmq.POLLIN)
+        return socket
+
+    # Connections.
+
+    def dial(self, wanted: set[str]) -> None:
+        """Connect to these addresses and to no others."""
+        for address in wanted - self._dialled.keys():
+            self._dialled[address] = self._connect(address)
+        for address in self._dialled.keys() - wanted:
+            self._disconnect(self._dialled.pop(address))
+
+    def _connect(self, address: str) -> Dialled:
+        socket = self._context.socket(zmq.DEALER)
+        for option, value in (
+            (zmq.LINGER, 0),
+            (zmq.IMMEDIATE, 1),
+            (zmq.MAXMSGSIZE, MESSAGE_BYTES_MAX),
+            (zmq.SNDHWM, PEER_QUEUE_MESSAGES),
+            (zmq.RCVHWM, PEER_QUEUE_MESSAGES),
+            (zmq.HEARTBEAT_IVL, HEARTBEAT_IVL_MS),
+            (zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS),
+            (zmq.RECONNECT_IVL, RECONNECT_IVL_MS),
+            (zmq.RECONNECT_IVL_MAX, RECONNECT_IVL_MAX_MS),
+            (zmq.CONNECT_TIMEOUT, CONNECT_TIMEOUT_MS),
+            (zmq.IPV6, 1 if address.startswith("[") else 0),
+        ):
+            socket.set(option, value)
+        monitor = socket.get_monitor_socket(HANDSHAKE_EVENTS)
+        socket.connect(f"tcp://{address}")
+        self._poller.register(socket, zmq.POLLIN)
+        self._poller.register(monitor, zmq.POLLIN)
+        return Dialled(address, socket, monitor)
+
+    def _disconnect(self, dialled: Dialled) -> None:
+        self._poller.unregister(dialled.socket)
+        self._poller.unregister(dialled.monitor)
+        dialled.socket.disable_monitor()
+        dialled.socket.close(0)
+
+    # A turn.
+
+    def poll(self, timeout_us: int) -> set[object]:
+        """Wait until something arrives, at most `timeout_us`; return the sockets that have something."""
+        # Rounded up: rounding down would spin through the last millisecond before every deadline.
+        return {socket for socket, _ in self._poller.poll(-(-max(0, timeout_us) // 1000))}
+
+    def receive_links(
+        self,
+        ready: set[object],
+        on_up: Callable[[str], None],
+        on_down: Callable[[str], None],
+        on_message: Callable[[str, Frames], None],
+    ) -> None:
+        """Hand over what happened on the connections that this node dialled, changes of connection first."""
+        for dialled in list(self._dialled.values()):
+            if dialled.monitor in ready:
+                for _ in range(DRAIN_MESSAGES_MAX):
+                    event = _receive(dialled.monitor)
+                    if event is None:
+                        break
+                    up = parse_monitor_message(event)["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED
+                    (on_up if up else on_down)(dialled.address)
+            if dialled.socket in ready:
+                for _ in range(DRAIN_MESSAGES_MAX):
+                    frames = _receive(dialled.socket)
+                    if frames is None:
+                        break
+                    on_message(dialled.address, frames)
+
+    def receive_peers(self, ready: set[object], on_message: Callable[[bytes, Frames], None]) -> None:
+        """Hand over messages of nodes that dialled this one."""
+        if self._peers in ready:
+            self._drain(self._peers, on_message)
+
+    def receive_clients(self, ready: set[object], on_message: Callable[[bytes, Frames], None]) -> None:
+        """Hand over messages of clients."""
+        if self._clients in ready:
+            self._drain(self._clients, on_message)
+
+    def _drain(self, socket: "zmq.Socket[bytes]", on_message: Callable[[bytes, Frames], None]) -> None:
+        for _ in range(DRAIN_MESSAGES_MAX):
+            frames = _receive(socket)
+            if frames is None:
+                return
+            if len(frames) > 1:
+                on_message(frames[0], frames[1:])
+
+    def send_links(self, messages: Iterable[tuple[str, Frames]]) -> None:
+        """Send to nodes that this one dialled. What cannot be sent now is dropped: consensus sends it again."""
+        for address, frames in messages:
+            dialled = self._dialled.get(address)
+            if dialled is not None:
+                _send(dialled.socket, frames)
+
+    def send_peers(self, messages: Iterable[tuple[bytes, Frames]]) -> None:
+        """Answer nodes that dialled this one."""
+        for route, frames in messages:
+            _send(self._peers, [route, *frames])
+
+    def send_clients(self, messages: Iterable[tuple[bytes, Frames]], on_gone: Callable[[bytes], None]) -> None:
+        """Send to clients; `on_gone` is told of each that has vanished or whose queue is full."""
+        for route, frames in messages:
+            if not _send(self._clients, [route, *frames]):
+                on_gone(route)
+
+    def close(self) -> None:
+        """Close everything; what is queued is dropped."""
+        for dialled in self._dialled.values():
+            self._disconnect(dialled)
+        self._dialled.clear()
+        self._context.destroy(0)
+
+
+def _receive(socket: "zmq.Socket[bytes]") -> Frames | None:
+    try:
+        return socket.recv_multipart(zmq.NOBLOCK)
+    except zmq.Again:
+        return None
+
+
+def _send(socket: "zmq.Socket[bytes]", frames: Frames) -> bool:
+    try:
+        socket.send_multipart(frames, zmq.NOBLOCK)
+    except zmq.ZMQError as error:
+        if error.errno in (zmq.EAGAIN, zmq.EHOSTUNREACH):
+            return False
+        raise
+    return True

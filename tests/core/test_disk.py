@@ -1,0 +1,153 @@
+"""Disks that fill up and bytes that are not what they were."""
+
+import pytest
+
+from rewind_cluster.client_messages import Code
+
+
+def stored(host, partition):
+    return [data for _, data in host.engine.scan(f"log:{partition}", b"", b"\xff" * 9)]
+
+
+def flip(host, table, key):
+    """Flip one bit of a stored value, behind the node's back."""
+    value = bytearray(host.engine.get(table, key))
+    value[len(value) // 2] ^= 1
+    host.engine.put(table, [(key, bytes(value))])
+    host.engine.commit()
+
+
+def test_a_leader_whose_disk_is_full_hands_over_and_appends_go_on(cluster, named):
+    client = cluster.client()
+    partition = cluster.partition_of("order-1")
+    client.append("order-1", named("a"), 0)
+    full = cluster.leader(partition)
+
+    full.full = True
+    new = cluster.until(lambda: (host := cluster.leader(partition)) and host is not full and host)
+    client.hello(new)
+    answer = client.append("order-1", named("b"), 1, host=new)
+
+    assert answer[0] == Code.OK
+    assert all(cluster.leader(number) is not full for number in range(cluster.partitions + 1))
+
+
+def test_when_all_disks_are_full_appends_are_refused_and_reads_go_on(cluster, named):
+    client = cluster.client()
+    partition = cluster.partition_of("order-1")
+    client.append("order-1", named("a"), 0)
+    for host in cluster.hosts:
+        host.full = True
+    cluster.turns(1000)
+    leader = cluster.await_leader(partition)
+    client.hello(leader)
+
+    refused = client.append("order-1", named("b"), 1, host=leader)
+    read = client.read("order-1")
+    for host in cluster.hosts:
+        host.full = False
+    cluster.turns(1000)
+    leader = cluster.await_leader(partition)
+    client.hello(leader)
+    taken = client.append("order-1", named("b"), 1, host=leader, epoch=2)
+
+    assert refused[0] == Code.STORAGE_FULL
+    assert read == ["a"]
+    assert taken[0] == Code.OK
+
+
+def test_when_followers_disks_are_full_the_leader_refuses_before_it_writes(cluster, named):
+    client = cluster.client()
+    partition = cluster.partition_of("order-1")
+    client.append("order-1", named("a"), 0)
+    leader = cluster.leader(partition)
+    for host in cluster.hosts:
+        host.full = host is not leader
+    cluster.turns(300)
+    last = leader.core.replicas[partition].raft.log.last_index
+
+    refused = client.append("order-1", named("b"), 1, host=leader)
+
+    assert refused[0] == Code.STORAGE_FULL
+    assert leader.core.replicas[partition].raft.log.last_index == last
+
+
+@pytest.mark.parametrize("role", ["leader", "follower"])
+def test_a_damaged_entry_is_not_served_and_is_repaired_from_a_peer(cluster, named, role):
+    client = cluster.client()
+    partition = cluster.partition_of("order-1")
+    for number in range(5):
+        client.append("order-1", named(f"e{number}"), number)
+    leader = cluster.leader(partition)
+    victim = leader if role == "leader" else next(host for host in cluster.hosts if host is not leader)
+    cluster.turns(300)
+    good = stored(victim, partition)
+    victim.crash()
+    flip(victim, f"log:{partition}", (3).to_bytes(8))
+    victim.start()
+    new = cluster.await_leader(partition)
+    client.hello(new)
+    client.hello(victim)
+
+    with pytest.raises(AssertionError, match="DAMAGED|NOT_READY"):
+        client.read("order-1", host=victim, fresh=False)
+    cluster.until(lambda: partition in victim.core.replicas and not victim.core.infirmary.repairs)
+    cluster.until(lambda: victim.core.replicas[partition].applied >= len(good))
+
+    assert stored(victim, partition)[: len(good)] == good
+    assert client.read("order-1", host=victim, fresh=False) == [f"e{number}" for number in range(5)]
+
+
+def test_a_replica_whose_vote_is_damaged_never_votes_again(cluster, named):
+    client = cluster.client()
+    partition = cluster.partition_of("order-1")
+    client.append("order-1", named("a"), 0)
+    victim = next(host for host in cluster.hosts if host is not cluster.leader(partition))
+    victim.crash()
+    flip(victim, "raft", partition.to_bytes(2))
+    victim.start()
+    cluster.turns(2000)
+    cluster.leader(partition).crash()
+
+    cluster.turns(5000)
+
+    assert cluster.leader(partition) is None
+    assert victim.core.infirmary.repairs[partition].hopeless
+    assert any("must be replaced" in line for line in victim.core.status()["reasons"])
+
+
+def test_damaged_index_rows_are_derived_again(cluster, named):
+    client = cluster.client()
+    partition = cluster.partition_of("order-1")
+    client.append("order-1", named("a", "b"), 0)
+    cluster.turns(300)
+    victim = next(host for host in cluster.hosts if host is not cluster.leader(partition))
+    victim.engine.commit()
+    key = next(key for key, _ in victim.engine.scan("streams", b"", b"\xff" * 300))
+    flip(victim, "streams", key)
+    client.hello(victim)
+
+    with pytest.raises(AssertionError, match="NOT_READY|DAMAGED"):
+        client.read("order-1", host=victim, fresh=False)
+    cluster.until(lambda: partition in victim.core.replicas and victim.core.replicas[partition].applied > 1)
+    cluster.turns(500)
+
+    assert client.read("order-1", host=victim, fresh=False) == ["a", "b"]
+
+
+def test_a_crash_loses_nothing_that_was_acknowledged(make_cluster, named):
+    cluster = make_cluster(3).start()
+    client = cluster.client()
+    acknowledged = []
+    for number in range(30):
+        answer = client.append("order-1", named(f"e{number}"), number)
+        acknowledged.append(answer[2])
+        if number % 10 == 9:
+            for host in cluster.hosts:
+                host.crash()
+            for host in cluster.hosts:
+                host.start()
+            client.hello(cluster.await_leader(cluster.partition_of("order-1")))
+
+    assert acknowledged == [[[number + 1, number + 1]] for number in range(30)]
+    assert client.read("order-1") == [f"e{number}" for number in range(30)]

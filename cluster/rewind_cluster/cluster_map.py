@@ -19,6 +19,7 @@ from rewind_cluster.records import RecordKind, pack_record
 CONTROL_VOTERS_MAX = 5  # more voters would make partition 0 slower without making it safer in practice
 NODES_MAX = 1000
 FIELD_BYTES_MAX = 1024
+NODE_FIELDS = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class NodeInfo:
     @classmethod
     def unpack(cls, fields: Any) -> "NodeInfo":
         """Return the node in an array from the network or the log, or raise `ProtocolError`."""
-        if type(fields) is not list or len(fields) < 6:
+        if type(fields) is not list or len(fields) < NODE_FIELDS:
             raise ProtocolError("a node is not an array of 6 or more")
         texts, labels = fields[:5], fields[5]
         if not all(type(text) is str and 0 < len(text) <= FIELD_BYTES_MAX for text in texts):

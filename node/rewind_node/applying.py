@@ -1,18 +1,26 @@
 """Applying committed entries: from a partition's log to what reads and retries need.
 
-The state of a data partition is a function of its log up to `applied`: rows for streams and positions in the store,
-sessions in memory and store. An entry was judged by its leader before it was logged, so nothing is judged here; but
-that versions and positions continue this replica's own is checked, and a mismatch is damage, never skipped.
+The state of a data partition is a function of its log up to `applied`: rows of streams, positions, sessions. An entry
+was judged by its leader before it was logged, so nothing is judged here; but that versions and positions continue this
+replica's own is checked, and a mismatch is damage, never skipped.
+
+The state is kept in memory and goes to the store in checkpoints, see `rewind_node.stream_index`. `checkpointed` is the
+index that the store's rows lead to; entries after it are applied anew after a restart.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from rewind_cluster.entry import Entry, EntryKind
 from rewind_cluster.errors import DamagedError
 from rewind_cluster.records import Append, RecordKind, Refusal, iterate_body, unpack_append, unpack_refusal
-from rewind_node.sessions import Answer, SessionTable, done, wrong_version
-from rewind_node.store import Store, StreamRow
+from rewind_node.sessions import Answer, SessionKey, SessionTable, done, wrong_version
+from rewind_node.store import SessionRun, Store, StreamRow
+from rewind_node.stream_index import StreamIndex
+
+CHECKPOINT_ROWS = 16_384  # gathered rows that make a checkpoint due before its time: some 5 MB, sorted in about 10 ms
+SLICE_ROWS = 256  # put into the store in one turn
 
 
 class Applied(NamedTuple):
@@ -25,63 +33,88 @@ class Applied(NamedTuple):
 NOTHING = Applied((), ())
 
 
+@dataclass(slots=True)
+class Checkpoint:
+    """The state at `index` on its way into the store."""
+
+    index: int
+    rows: Iterator[tuple[int, str, StreamRow]]
+    positions: list[tuple[int, int, int, int]]  # context, first position, count, index
+    runs: list[SessionRun]
+    deleted_runs: list[SessionKey]
+
+
 class EventIndex:
     """What a data partition's log has led to."""
 
-    def __init__(self, partition: int, store: Store) -> None:
+    def __init__(self, partition: int, store: Store, applied: int) -> None:
         self.partition = partition
+        self.checkpointed = applied
+        self.streams = StreamIndex(partition, store, applied)
         self.sessions = SessionTable(store.session_runs(partition))
         self._store = store
-        self._positions: dict[int, int] = {}
+        self._heads: dict[int, int] = {}  # newest position by context
+        self._positions: list[tuple[int, int, int, int]] = []
+        self._checkpoint: Checkpoint | None = None
 
     def head(self, context: int, stream: str) -> int:
         """Return the applied version of a stream, 0 for none."""
-        return self._store.head(self.partition, context, stream)
+        return self.streams.head(context, stream)
 
     def position(self, context: int) -> int:
         """Return the newest applied position of a context, 0 for none."""
-        position = self._positions.get(context)
+        position = self._heads.get(context)
         if position is None:
-            position = self._positions[context] = self._store.position_head(self.partition, context)
+            position = self._heads[context] = self._store.position_head(self.partition, context)
         return position
 
     def apply(self, entry: Entry) -> Applied:
-        """Put one committed entry into the store, uncommitted there, and return what it held."""
-        if entry.kind is not EntryKind.RECORDS:
-            return NOTHING
-        work = _Applying(self, entry)
-        for offset, length, kind, payload in iterate_body(entry.body):
-            if kind == RecordKind.APPEND:
-                work.append(offset, length, unpack_append(payload))
-            elif kind == RecordKind.SESSION:
-                work.settle()
-                self.sessions.opened(entry.index)
-            elif kind == RecordKind.REFUSAL:
-                work.settle()
-                refusal = unpack_refusal(payload)
-                answer = wrong_version(refusal.stream, refusal.expected, refusal.actual, logged=True)
-                self.sessions.settled(refusal.session, refusal.sequence, refusal.low, answer, (entry.index, offset))
-            else:
-                raise DamagedError(
-                    f"entry {entry.index} of partition {self.partition} holds a record of the unknown kind {kind}; "
-                    "upgrade this node"
-                )
-        work.finish()
-        self._put(entry, work)
-        return Applied(work.appends, work.refusals)
+        """Take in one committed entry and return what it held."""
+        applied = NOTHING
+        if entry.kind is EntryKind.RECORDS:
+            work = _Applying(self, entry)
+            work.run()
+            applied = Applied(work.appends, work.refusals)
+            if entry.event_count:
+                self._heads[entry.context] = entry.first_position + entry.event_count - 1
+                self._positions.append((entry.context, entry.first_position, entry.event_count, entry.index))
+        self.streams.applied = entry.index
+        return applied
 
-    def _put(self, entry: Entry, work: "_Applying") -> None:
-        if work.rows:
-            self._store.put_stream_rows(self.partition, entry.context, work.rows)
-            self._store.put_position(
-                self.partition, entry.context, entry.first_position, entry.event_count, entry.index
-            )
-            self._positions[entry.context] = entry.first_position + entry.event_count - 1
-        runs, deleted = self.sessions.take_rows()
-        if runs:
-            self._store.put_session_runs(self.partition, runs)
-        if deleted:
-            self._store.delete_session_runs(self.partition, deleted)
+    # Checkpoints.
+
+    @property
+    def checkpoint_due(self) -> bool:
+        """Whether so much has gathered in memory that a checkpoint should begin."""
+        return self._checkpoint is None and self.streams.row_count >= CHECKPOINT_ROWS
+
+    @property
+    def checkpointing(self) -> bool:
+        """Whether a checkpoint is being written."""
+        return self._checkpoint is not None
+
+    def begin_checkpoint(self) -> None:
+        """Begin to write what has been applied, unless that is under way or done."""
+        if self._checkpoint is None and self.streams.applied > self.checkpointed:
+            positions, self._positions = self._positions, []
+            rows = self.streams.freeze()
+            self._checkpoint = Checkpoint(self.streams.applied, rows, positions, *self.sessions.take_rows())
+
+    def write_checkpoint(self, rows_max: int = SLICE_ROWS) -> bool:
+        """Put a slice of the checkpoint into the store; return whether it is whole and `checkpointed` has moved."""
+        checkpoint = self._checkpoint
+        if checkpoint is None or not self.streams.write(checkpoint.rows, rows_max):
+            return False
+        for position in checkpoint.positions:
+            self._store.put_position(self.partition, *position)
+        if checkpoint.runs:
+            self._store.put_session_runs(self.partition, checkpoint.runs)
+        if checkpoint.deleted_runs:
+            self._store.delete_session_runs(self.partition, checkpoint.deleted_runs)
+        self.streams.thaw()
+        self.checkpointed = checkpoint.index
+        self._checkpoint = None
+        return True
 
 
 class _Applying:
@@ -90,51 +123,58 @@ class _Applying:
     def __init__(self, index: EventIndex, entry: Entry) -> None:
         self.appends: list[Append] = []
         self.refusals: list[Refusal] = []
-        self.rows: list[tuple[str, StreamRow]] = []
         self._index = index
         self._entry = entry
-        self._heads: dict[str, int] = {}
         self._place = 0
         self._settling: tuple[int, int, int, int] | None = None  # session, sequence, low, offset
         self._places: list[tuple[int, int]] = []
         self._timestamp = 0
 
-    def append(self, offset: int, length: int, append: Append) -> None:
+    def run(self) -> None:
+        entry = self._entry
+        for offset, length, kind, payload in iterate_body(entry.body):
+            if kind == RecordKind.APPEND:
+                self._append(offset, length, unpack_append(payload))
+            elif kind == RecordKind.SESSION:
+                self._settle()
+                self._index.sessions.opened(entry.index)
+            elif kind == RecordKind.REFUSAL:
+                self._refuse(offset, unpack_refusal(payload))
+            else:
+                raise DamagedError(
+                    f"entry {entry.index} of partition {self._index.partition} holds a record of the unknown kind "
+                    f"{kind}; upgrade this node"
+                )
+        self._settle()
+        if self._place != entry.event_count:
+            raise self._mismatch(f"it holds {self._place} events, its header says {entry.event_count}")
+
+    def _append(self, offset: int, length: int, append: Append) -> None:
+        entry, index = self._entry, self._index
         stream, first_version, place, session, sequence, low, count, _ = append
-        head = self._heads.get(stream)
-        if head is None:
-            head = self._index.head(self._entry.context, stream)
+        head = index.streams.head(entry.context, stream)
         if first_version != head + 1 or place != self._place:
             raise self._mismatch(f"stream {stream!r} continues at {first_version}, this replica's is at {head}")
-        self._heads[stream] = head + count
+        if not place and entry.first_position != index.position(entry.context) + 1:
+            raise self._mismatch(f"it begins at position {entry.first_position}, not after this replica's last")
+        index.streams.add(entry.context, stream, StreamRow(first_version, count, entry.index, offset, length))
         self._place = place + count
-        self.rows.append((stream, StreamRow(first_version, count, self._entry.index, offset, length)))
         self.appends.append(append)
         settling = self._settling
         if settling is None or settling[0] != session or settling[1] != sequence:
-            self.settle()
+            self._settle()
             self._settling = (session, sequence, low, offset)
-        self._places.append((head + count, self._entry.first_position + self._place - 1))
-        self._timestamp = self._entry.timestamp + self._place - 1
+        self._places.append((head + count, entry.first_position + self._place - 1))
+        self._timestamp = entry.timestamp + self._place - 1
 
-    def refuse(self, offset: int, refusal: Refusal) -> None:
-        self.settle()
+    def _refuse(self, offset: int, refusal: Refusal) -> None:
+        self._settle()
         self.refusals.append(refusal)
         session, sequence, low, stream, expected, actual = refusal
         answer = wrong_version(stream, expected, actual, logged=True)
         self._index.sessions.settled(session, sequence, low, answer, (self._entry.index, offset))
 
-    def finish(self) -> None:
-        self.settle()
-        if self._place != self._entry.event_count:
-            raise self._mismatch(f"it holds {self._place} events, its header says {self._entry.event_count}")
-        expected = self._index.position(self._entry.context) + 1
-        if self._place and self._entry.first_position != expected:
-            raise self._mismatch(
-                f"it begins at position {self._entry.first_position}, this replica's next is {expected}"
-            )
-
-    def settle(self) -> None:
+    def _settle(self) -> None:
         if self._settling is None:
             return
         session, sequence, low, offset = self._settling

@@ -117,6 +117,17 @@ class ControlPartition(Replica):
         """Bring the map up to date."""
         self._apply_to_map(entry)
 
+    @property
+    def checkpointed(self) -> int:
+        """The index that the stored state leads to: the map is rebuilt from the log, so whatever has been applied."""
+        return self.applied
+
+    def checkpoint(self, now_us: int) -> None:
+        """Nothing is stored but the log."""
+
+    def finish_checkpoint(self) -> None:
+        """Nothing is stored but the log."""
+
     def lead(self) -> None:
         """Begin to take requests."""
         self._proposed_index = self.raft.log.last_index

@@ -20,7 +20,7 @@ from rewind_cluster.clock import HybridClock
 from rewind_cluster.cluster_map import ClusterMap
 from rewind_cluster.entry import Entry
 from rewind_cluster.raft import RaftOptions
-from rewind_node.applying import EventIndex
+from rewind_node.applying import CHECKPOINT_ROWS, EventIndex
 from rewind_node.connections import Client, Outbox
 from rewind_node.leadership import Leadership
 from rewind_node.reading import Reader
@@ -29,6 +29,7 @@ from rewind_node.store import Store
 
 CHUNK_BYTES_MAX = 1024 * 1024  # of records in one answer, the last record excepted
 CHUNK_EVENTS_MAX = 4096
+CHECKPOINT_INTERVAL_US = 1_000_000  # what a restart has to apply anew is that of about a second
 NAMES_MAX = 1000  # streams in one answer
 
 Read = ReadStream | GetVersion | ListStreams
@@ -56,12 +57,9 @@ class DataPartition(Replica):
         self._clock = clock
         self._outbox = outbox
         self._leadership: Leadership | None = None
-        self.load()
-
-    def load(self) -> None:
-        """Take the applied state from the store."""
-        self.index = EventIndex(self.partition, self.store)
+        self.index = EventIndex(self.partition, self.store, self.applied)
         self.reader = Reader(self.store, self.index)
+        self._checkpoint_us = now_us
 
     @property
     def tail_bytes(self) -> int:
@@ -137,6 +135,28 @@ class DataPartition(Replica):
         if self._leadership is not None and self.leading:
             self._leadership.judge_ready(self.applied)
 
+    # Checkpoints.
+
+    @property
+    def checkpointed(self) -> int:
+        """The index that what is stored of the state leads to."""
+        return self.index.checkpointed
+
+    def checkpoint(self, now_us: int) -> None:
+        """Begin a checkpoint when one is due, and write the next slice of the one under way."""
+        if self.index.checkpointing:
+            self.index.write_checkpoint()
+        elif self.index.checkpoint_due or now_us - self._checkpoint_us >= CHECKPOINT_INTERVAL_US:
+            self._checkpoint_us = now_us
+            self.index.begin_checkpoint()
+
+    def finish_checkpoint(self) -> None:
+        """Write all that has been applied, so that nothing is applied anew after a restart."""
+        while self.index.checkpointing or self.applied > self.checkpointed:
+            self.index.begin_checkpoint()
+            self.index.write_checkpoint(CHECKPOINT_ROWS)
+        self.put_state()
+
     # Reads.
 
     def read(self, client: Client, message: Read) -> None:
@@ -184,7 +204,7 @@ class DataPartition(Replica):
 
     def _serve_names(self, client: Client, message: ListStreams) -> None:
         count = max(1, min(message.count_max, NAMES_MAX))
-        names = self.store.stream_names(self.partition, message.context, message.prefix, message.after, count + 1)
+        names = self.index.streams.names(message.context, message.prefix, message.after, count + 1)
         position = self.index.position(message.context)
         self._outbox.send(client, StreamsAre(message.request, names[:count], position, len(names) > count))
 

@@ -90,7 +90,7 @@ def run(
             elif node.leads == 0:
                 stop_us = min(stop_us, now_us + DRAIN_LINGER_US)
             if now_us >= stop_us:
-                store.commit()
+                node.finish()
                 return
 
 

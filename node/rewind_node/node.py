@@ -305,7 +305,7 @@ class Node:
             self.touch(self.control)
             self.control.adopt_nodes()
         for replica in self.replicas.values():
-            if replica.reads_waiting:
+            if replica.reads_waiting or replica.checkpointed < replica.applied:
                 self.touch(replica)
         if self.storage_full:
             self._hand_over()
@@ -443,6 +443,12 @@ class Node:
             if replica.raft.role is Role.LEADER and not replica.raft.transferring:
                 replica.raft.transfer(None, self.now_us)
                 self.touch(replica)
+
+    def finish(self) -> None:
+        """Store everything that has been applied, before the process ends."""
+        for replica in self.replicas.values():
+            replica.finish_checkpoint()
+        self.store.commit()
 
     @property
     def leads(self) -> int:

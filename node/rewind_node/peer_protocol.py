@@ -32,6 +32,7 @@ from rewind_node.peers import Link, PeerReport, check_versions, plan_of
 if TYPE_CHECKING:
     from rewind_node.node import Node
 
+REPORT_FIELDS = 7
 FOREIGN_GRACE_US = 3_000_000  # how long a node that starts looks for its own cluster where another one answers
 
 
@@ -281,7 +282,7 @@ class PeerProtocol:
         self._check_cluster(message.cluster_id)
         sender = self._node.peers.routes[route]
         for row in message.replicas:
-            if type(row) is not list or len(row) < 7:
+            if type(row) is not list or len(row) < REPORT_FIELDS:
                 raise ProtocolError("a replica's report is not an array of 7 or more")
         self._node.peers.reports[sender] = PeerReport(message.pid, message.state, message.replicas, self._node.now_us)
 

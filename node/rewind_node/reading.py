@@ -69,11 +69,11 @@ class Reader:
     def _appends(self, context: int, stream: str, start: int, *, reverse: bool) -> Iterator[StoredAppend]:
         if reverse and start < 1:
             return
-        for row in self._store.stream_rows(self._partition, context, stream, start, reverse=reverse):
+        for row in self._index.streams.rows(context, stream, start, reverse=reverse):
             yield self._load(stream, row)
 
     def _load(self, stream: str, row: StreamRow) -> StoredAppend:
-        data = self._store.entry(self._partition, row.index)
+        data = self._store.entry(self._partition, row.entry_index)
         first_position, timestamp = read_place(data)
         offset = HEADER_BYTES + row.offset
         record = bytes(data[offset : offset + row.length])
@@ -81,7 +81,7 @@ class Reader:
         if kind != RecordKind.APPEND:
             raise DamagedError(f"the index of stream {stream!r} leads to a record that is no append")
         append = unpack_append(payload)
-        if append.stream != stream or append.first_version != row.first_version or append.event_count != row.count:
+        if append[:2] != (stream, row.first_version) or append.event_count != row.event_count:
             raise DamagedError(f"the index of stream {stream!r} leads to another append")
         return StoredAppend(first_position, timestamp, record, append)
 

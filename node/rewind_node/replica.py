@@ -87,6 +87,19 @@ class Replica(ABC):
     def settle_refusals(self) -> None:
         """Do what waited for the log to be applied so far."""
 
+    @property
+    @abstractmethod
+    def checkpointed(self) -> int:
+        """The index that the state as it is stored leads to, at most `applied`."""
+
+    @abstractmethod
+    def checkpoint(self, now_us: int) -> None:
+        """Bring the stored state closer to the applied one, by a slice at most."""
+
+    @abstractmethod
+    def finish_checkpoint(self) -> None:
+        """Bring the stored state up to the applied one."""
+
     # The turn.
 
     @property
@@ -143,7 +156,8 @@ class Replica(ABC):
                 self.store.append_entries(self.partition, output.entries)
         self.apply()
         self.guard(self.settle_refusals)
-        self._put_state()
+        self.checkpoint(now_us)
+        self.put_state()
         self._serve_reads(now_us)
         return owes
 
@@ -159,15 +173,16 @@ class Replica(ABC):
         envelopes.extend(self._take())
         return envelopes
 
-    def _put_state(self) -> None:
+    def put_state(self) -> None:
+        """Put term, vote, membership and the mark of the last checkpoint into the store, where they have changed."""
         raft, stored = self.raft, self._stored
-        if stored.applied == self.applied and not self._owed:
+        if stored.applied == self.checkpointed and not self._owed:
             return
         state = ReplicaState(
             replica=raft.replica,
             term=raft.term,
             vote=raft.vote,
-            applied=self.applied,
+            applied=self.checkpointed,
             membership=stored.membership,
             membership_index=raft.membership_index,
             previous_membership=stored.previous_membership,

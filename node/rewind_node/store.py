@@ -166,6 +166,10 @@ class Store:
             start = pair[0][: -U64.size - 1] + b"\x01"  # one seek a stream, however many rows it has
         return names
 
+    def row_at(self, partition: int, context: int, stream: str, version: int) -> StreamRow | None:
+        """Return the last row of a stream whose first version is not beyond `version`, or None."""
+        return self._row_at(layout.stream_prefix(partition, context, stream), version)
+
     def _row_at(self, prefix: bytes, version: int) -> StreamRow | None:
         """Return the last row of a stream whose first version is not beyond `version`."""
         pair = self.engine.floor(layout.STREAMS, prefix + U64.pack(version))

@@ -20,7 +20,7 @@ wrong as a wrong row.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from struct import Struct
-from typing import Any
+from typing import Any, NamedTuple
 from zlib import crc32
 
 import msgpack
@@ -64,20 +64,22 @@ class ReplicaState:
     previous_index: int
 
 
-@dataclass(frozen=True, slots=True)
-class StreamRow:
-    """Where one append to a stream is: `offset` and `length` are its record's bytes in the body of entry `index`."""
+class StreamRow(NamedTuple):
+    """Where one append to a stream is: `offset` and `length` are its record's bytes in the body of entry `entry_index`.
+
+    A named tuple because one is made per append on every replica.
+    """
 
     first_version: int
-    count: int
-    index: int
+    event_count: int
+    entry_index: int
     offset: int
     length: int
 
     @property
     def last_version(self) -> int:
         """The version of the append's last event."""
-        return self.first_version + self.count - 1
+        return self.first_version + self.event_count - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +190,7 @@ def unpack_state(key: bytes, value: bytes) -> ReplicaState:
 def pack_stream_row(prefix: bytes, row: StreamRow) -> tuple[bytes, bytes]:
     """Return key and value of a stream's row."""
     key = prefix + U64.pack(row.first_version)
-    return key, seal(key, STREAM_ROW.pack(row.index, row.offset, row.length, row.count))
+    return key, seal(key, STREAM_ROW.pack(row.entry_index, row.offset, row.length, row.event_count))
 
 
 def unpack_stream_row(key: bytes, value: bytes) -> StreamRow:

@@ -120,7 +120,7 @@ def test_damaged_index_rows_are_derived_again(cluster, named):
     client = cluster.client()
     partition = cluster.partition_of("order-1")
     client.append("order-1", named("a", "b"), 0)
-    cluster.turns(300)
+    cluster.turns(2500)
     victim = next(host for host in cluster.hosts if host is not cluster.leader(partition))
     victim.engine.commit()
     key = next(key for key, _ in victim.engine.scan("streams", b"", b"\xff" * 300))

@@ -72,7 +72,7 @@ def test_rows_in_reverse_start_at_the_one_that_holds_the_version(
 
 
 def test_a_row_comes_back_as_it_was_put(store: Store) -> None:
-    row = StreamRow(first_version=1 << 40, count=4096, index=1 << 50, offset=1 << 24, length=1 << 23)
+    row = StreamRow(first_version=1 << 40, event_count=4096, entry_index=1 << 50, offset=1 << 24, length=1 << 23)
 
     store.put_stream_rows(1, 1, [("s", row)])
 

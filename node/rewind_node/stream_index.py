@@ -1,0 +1,118 @@
+"""Where a partition's streams are in its log: rows in the store and, over them, the rows applied since its checkpoint.
+
+A row per append, under a key that is as good as random, would dirty a page of the database per append and make every
+commit write far more than the events themselves. So rows gather in memory and go to the store a checkpoint at a time,
+in the order of their keys, a slice a turn: neighbours share pages. A crash loses only what the log tells again: the
+mark of the checkpoint is written after its last row, and what was applied after the mark is applied anew. Rows of a
+checkpoint that was not finished are recognised by their index, and written again.
+"""
+
+from collections.abc import Iterator
+from itertools import islice
+
+from rewind_node.store import Store, StreamRow
+
+VERSION_MAX = (1 << 64) - 1
+Rows = dict[int, dict[str, list[StreamRow]]]  # context → stream → rows, ascending
+
+
+class StreamIndex:
+    """The rows of one partition's streams. `applied` is the index of the last entry whose rows count."""
+
+    def __init__(self, partition: int, store: Store, applied: int) -> None:
+        self.applied = applied
+        self.row_count = 0  # rows in memory that no checkpoint has begun to write
+        self._partition = partition
+        self._store = store
+        self._fresh: Rows = {}
+        self._frozen: Rows = {}
+
+    def add(self, context: int, stream: str, row: StreamRow) -> None:
+        """Add the row of an append that is being applied."""
+        streams = self._fresh.get(context)
+        if streams is None:
+            streams = self._fresh[context] = {}
+        rows = streams.get(stream)
+        if rows is None:
+            streams[stream] = [row]
+        else:
+            rows.append(row)
+        self.row_count += 1
+
+    def head(self, context: int, stream: str) -> int:
+        """Return the version of a stream's last applied event, 0 for none."""
+        for held in (self._fresh, self._frozen):
+            streams = held.get(context)
+            if streams is not None:
+                rows = streams.get(stream)
+                if rows is not None:
+                    return rows[-1].last_version
+        row = self._stored(context, stream, VERSION_MAX)
+        return 0 if row is None else row.last_version
+
+    def _stored(self, context: int, stream: str, version: int) -> StreamRow | None:
+        """Return the last stored row that begins at or before `version`, of those whose entries have been applied."""
+        row = self._store.row_at(self._partition, context, stream, version)
+        while row is not None and row.entry_index > self.applied:
+            row = self._store.row_at(self._partition, context, stream, row.first_version - 1)
+        return row
+
+    def rows(self, context: int, stream: str, after: int, *, reverse: bool) -> Iterator[StreamRow]:
+        """Yield a stream's rows.
+
+        Forward those that hold a version beyond `after`; in reverse from the one that holds version `after` down.
+        """
+        held = [*self._frozen.get(context, {}).get(stream, ()), *self._fresh.get(context, {}).get(stream, ())]
+        first_held = held[0].first_version if held else VERSION_MAX
+        if reverse:
+            yield from (row for row in reversed(held) if row.first_version <= after)
+            yield from self._stored_rows(context, stream, min(after, first_held - 1), first_held, reverse=True)
+        else:
+            if after + 1 < first_held:
+                yield from self._stored_rows(context, stream, after, first_held, reverse=False)
+            yield from (row for row in held if row.last_version > after)
+
+    def _stored_rows(self, context: int, stream: str, after: int, below: int, *, reverse: bool) -> Iterator[StreamRow]:
+        if reverse and after < 1:
+            return
+        for row in self._store.stream_rows(self._partition, context, stream, after, reverse=reverse):
+            if row.first_version < below and row.entry_index <= self.applied:
+                yield row
+
+    def names(self, context: int, prefix: str, after: str | None, count_max: int) -> list[str]:
+        """Return up to `count_max` streams that start with `prefix`, in bytewise order from beyond `after` on."""
+        names = set(self._store.stream_names(self._partition, context, prefix, after, count_max))
+        for held in (self._fresh, self._frozen):
+            for name in held.get(context, ()):
+                if name.startswith(prefix) and (after is None or name.encode() > after.encode()):
+                    names.add(name)
+        return sorted(names, key=str.encode)[:count_max]
+
+    # Checkpoints.
+
+    def freeze(self) -> Iterator[tuple[int, str, StreamRow]]:
+        """Begin a checkpoint of all rows in memory, and yield them in the order of their keys."""
+        assert not self._frozen
+        self._frozen, self._fresh, self.row_count = self._fresh, {}, 0
+        frozen = self._frozen
+        return (
+            (context, stream, row)
+            for context in sorted(frozen)
+            for stream in sorted(frozen[context], key=str.encode)
+            for row in frozen[context][stream]
+        )
+
+    def write(self, rows: Iterator[tuple[int, str, StreamRow]], count_max: int) -> bool:
+        """Put the next slice of a checkpoint's rows into the store; return whether that was the last."""
+        batches: dict[int, list[tuple[str, StreamRow]]] = {}
+        count = 0
+        for context, stream, row in islice(rows, count_max):
+            batches.setdefault(context, []).append((stream, row))
+            count += 1
+        for context, batch in batches.items():
+            self._store.put_stream_rows(self._partition, context, batch)
+        return count < count_max
+
+    def thaw(self) -> None:
+        """Forget the rows of the checkpoint, which are all in the store."""
+        self._frozen = {}

@@ -12,13 +12,15 @@ from typing import Any
 import msgpack
 
 from rewind_cluster.errors import ProtocolError
-from rewind_cluster.wire import Codec, Frame, check_shape, message, unpack_frame
+from rewind_cluster.wire import UINT_MAX, Codec, Frame, check_shape, message, unpack_frame
 
 CLIENT_CODEC = Codec()
 ANY_VERSION = -1  # `expected` of an append that takes any version
 PING_INTERVAL_US = 1_000_000
 PINGS_MISSED_MAX = 3  # then the node forgets the connection
 BATCH_APPENDS_MAX = 4096  # appends in one message
+APPEND_FIELDS = 3  # of an append in a batch: number, openness, parts
+PART_FIELDS = 3  # of a part: stream, expected version, events
 SESSION_WINDOW = 1024  # numbers from a session's low-water mark on: what a node remembers answers for
 
 
@@ -385,12 +387,34 @@ def unpack_batch(frame: Frame) -> list[list[Any]]:
     if type(batch) is not list or not 1 <= len(batch) <= BATCH_APPENDS_MAX:
         raise ProtocolError(f"a batch is not an array of 1 to {BATCH_APPENDS_MAX} appends")
     for request in batch:
-        _, _, parts = check_shape("an append", request, int, bool, list)[:3]
-        if request[0] < 1 or not parts:
-            raise ProtocolError("an append has no sequence number or no parts")
-        for part in parts:
-            check_shape("an append's part", part, str, int, bytes)
+        if not _is_append(request):
+            raise ProtocolError("an append is not an array of number, openness and parts (stream, expected, events)")
     return batch
+
+
+def _is_append(request: Any) -> bool:
+    """Return whether a batch's item has the shape of an append. In one expression: it is asked for every append."""
+    return (
+        type(request) is list
+        and len(request) >= APPEND_FIELDS
+        and type(request[0]) is int
+        and 1 <= request[0] <= UINT_MAX
+        and type(request[1]) is bool
+        and type(request[2]) is list
+        and len(request[2]) >= 1
+        and all(map(_is_part, request[2]))
+    )
+
+
+def _is_part(part: Any) -> bool:
+    return (
+        type(part) is list
+        and len(part) >= PART_FIELDS
+        and type(part[0]) is str
+        and type(part[1]) is int
+        and ANY_VERSION <= part[1] <= UINT_MAX
+        and type(part[2]) is bytes
+    )
 
 
 def pack_chunk(rows: list[tuple[int, int, bytes]]) -> Frame:

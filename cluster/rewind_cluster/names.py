@@ -5,6 +5,7 @@ Every limit of the protocol stands here with the reason for its size.
 """
 
 import re
+from functools import lru_cache
 from zlib import crc32
 
 from rewind_cluster.errors import InvalidArgumentError, TooLargeError
@@ -41,16 +42,19 @@ def check_stream_name(name: object) -> str:
     return _check_text("stream name", name, STREAM_BYTES_MAX)
 
 
+@lru_cache(maxsize=4096)  # an application has few types and sends each of them all the time
 def check_type_name(name: object) -> str:
     """Return `name` if it may name a type of event, else raise `InvalidArgumentError`."""
     return _check_text("event type", name, TYPE_BYTES_MAX)
 
 
 def _check_text(what: str, text: object, bytes_max: int) -> str:
+    if type(text) is str and text.isascii() and text.isprintable() and 0 < len(text) <= bytes_max:
+        return text  # nearly all are: ASCII without control characters
     if not isinstance(text, str) or not text:
         raise InvalidArgumentError(f"{what} {text!r} is not a text of 1 to {bytes_max} bytes")
     try:
-        size = len(text) if text.isascii() else len(text.encode())
+        size = len(text.encode())
     except UnicodeEncodeError:
         raise InvalidArgumentError(f"{what} {text!r} cannot be encoded as UTF-8") from None
     if size > bytes_max:

@@ -126,9 +126,11 @@ class _Applying:
         self._index = index
         self._entry = entry
         self._place = 0
-        self._settling: tuple[int, int, int, int] | None = None  # session, sequence, low, offset
-        self._places: list[tuple[int, int]] = []
-        self._timestamp = 0
+        self._session = 0  # the run of appends that is being gathered: whose, from which number, below what, where
+        self._first = 0
+        self._low = 0
+        self._offset = 0
+        self._answers: list[Answer] = []
 
     def run(self) -> None:
         entry = self._entry
@@ -160,28 +162,33 @@ class _Applying:
         index.streams.add(entry.context, stream, StreamRow(first_version, count, entry.index, offset, length))
         self._place = place + count
         self.appends.append(append)
-        settling = self._settling
-        if settling is None or settling[0] != session or settling[1] != sequence:
-            self._settle()
-            self._settling = (session, sequence, low, offset)
-        self._places.append((head + count, entry.first_position + self._place - 1))
-        self._timestamp = entry.timestamp + self._place - 1
+        last = (head + count, entry.first_position + self._place - 1)
+        timestamp = entry.timestamp + self._place - 1
+        answers = self._answers
+        if answers and session == self._session and low == self._low:
+            following = sequence - self._first - len(answers)
+            if following == 0:
+                answers.append(done(timestamp, [last]))
+                return
+            if following == -1:  # another part of the same append
+                answers[-1] = done(timestamp, [*answers[-1][2], last])
+                return
+        self._settle()
+        self._session, self._first, self._low, self._offset = session, sequence, low, offset
+        self._answers = [done(timestamp, [last])]
 
     def _refuse(self, offset: int, refusal: Refusal) -> None:
         self._settle()
         self.refusals.append(refusal)
         session, sequence, low, stream, expected, actual = refusal
         answer = wrong_version(stream, expected, actual, logged=True)
-        self._index.sessions.settled(session, sequence, low, answer, (self._entry.index, offset))
+        self._index.sessions.settled(session, sequence, low, [answer], (self._entry.index, offset))
 
     def _settle(self) -> None:
-        if self._settling is None:
-            return
-        session, sequence, low, offset = self._settling
-        answer: Answer = done(self._timestamp, self._places)
-        self._index.sessions.settled(session, sequence, low, answer, (self._entry.index, offset))
-        self._settling = None
-        self._places = []
+        if self._answers:
+            place = (self._entry.index, self._offset)
+            self._index.sessions.settled(self._session, self._first, self._low, self._answers, place)
+            self._answers = []
 
     def _mismatch(self, what: str) -> DamagedError:
         return DamagedError(f"entry {self._entry.index} of partition {self._index.partition} does not fit: {what}")

@@ -35,7 +35,7 @@ from rewind_cluster.client_messages import (
 from rewind_cluster.errors import ClusterError, ProtocolError
 from rewind_cluster.names import CONTROL, check_context_name, check_stream_name
 from rewind_cluster.wire import PROTOCOL_VERSIONS
-from rewind_node.connections import Client, Frames
+from rewind_node.connections import Burst, Client, Frames
 from rewind_node.data_partition import DataPartition
 
 if TYPE_CHECKING:
@@ -238,9 +238,9 @@ class ClientProtocol:
     ) -> None:
         client.refused[batch.partition] = max(batch.epoch, client.refused.get(batch.partition, -1))
         self._node.metrics.refusals[code.name.lower()] += len(requests)
+        burst = Burst(client, batch.partition, batch.session, batch.epoch)
         for request in requests:
-            answer = (request[0], code, text)
-            self._node.outbox.answer(client, batch.partition, batch.session, batch.epoch, answer)
+            self._node.outbox.answer(burst, request[0], (code, text))
 
     def _read(self, client: Client, message: ReadStream | GetVersion | ListStreams, _frames: Frames) -> None:
         node = self._node

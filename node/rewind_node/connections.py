@@ -25,12 +25,25 @@ class Client:
         self.refused: dict[int, int] = {}
 
 
+class Burst:
+    """One batch of appends of a client's session, and the answers to it that are ready to be sent."""
+
+    __slots__ = ("answers", "client", "epoch", "partition", "session")
+
+    def __init__(self, client: Client, partition: int, session: int, epoch: int) -> None:
+        self.client = client
+        self.partition = partition
+        self.session = session
+        self.epoch = epoch
+        self.answers: list[Any] = []
+
+
 class Outbox:
-    """Messages to clients, in order, and the answers of appends gathered by connection and session."""
+    """Messages to clients, in order, and the answers of appends gathered by batch."""
 
     def __init__(self) -> None:
         self._messages: list[tuple[bytes, Frames]] = []
-        self._answers: dict[tuple[bytes, int, int, int], list[Any]] = {}
+        self._answered: list[Burst] = []
 
     def send(self, client: Client, message: object, *frames: Frame) -> None:
         """Queue one message."""
@@ -40,21 +53,21 @@ class Outbox:
         """Queue one message to a connection without a state."""
         self._messages.append((route, [CLIENT_CODEC.encode(message)]))
 
-    def answer(self, client: Client, partition: int, session: int, epoch: int, answer: Iterable[Any]) -> None:
-        """Queue the answer of one append: its sequence number, then code and what belongs to it."""
-        key = (client.route, partition, session, epoch)
-        answers = self._answers.get(key)
-        if answers is None:
-            answers = self._answers[key] = []
-        answers.append(answer)
+    def answer(self, burst: Burst, sequence: int, answer: Iterable[Any]) -> None:
+        """Queue the answer of one append: code and what belongs to it."""
+        answers = burst.answers
+        if not answers:
+            self._answered.append(burst)
+        answers.append((sequence, *answer))
 
     def take(self, clock: int) -> list[tuple[bytes, Frames]]:
         """Return all that is queued, as (routing ID, frames)."""
-        if not self._messages and not self._answers:
+        if not self._messages and not self._answered:
             return []
         messages, self._messages = self._messages, []
-        for (route, partition, session, epoch), answers in self._answers.items():
-            message = AppendsDone(partition, session, epoch, answers, clock)
-            messages.append((route, [CLIENT_CODEC.encode(message)]))
-        self._answers = {}
+        answered, self._answered = self._answered, []
+        for burst in answered:
+            message = AppendsDone(burst.partition, burst.session, burst.epoch, burst.answers, clock)
+            messages.append((burst.client.route, [CLIENT_CODEC.encode(message)]))
+            burst.answers = []
         return messages

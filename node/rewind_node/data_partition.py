@@ -21,7 +21,7 @@ from rewind_cluster.cluster_map import ClusterMap
 from rewind_cluster.entry import Entry
 from rewind_cluster.raft import RaftOptions
 from rewind_node.applying import CHECKPOINT_ROWS, EventIndex
-from rewind_node.connections import Client, Outbox
+from rewind_node.connections import Burst, Client, Outbox
 from rewind_node.leadership import Leadership
 from rewind_node.reading import Reader
 from rewind_node.replica import PendingRead, Replica
@@ -90,8 +90,9 @@ class DataPartition(Replica):
         else:
             code, detail = Code.NOT_LEADER, [*leader]
         client.refused[self.partition] = max(batch.epoch, client.refused.get(self.partition, -1))
+        burst = Burst(client, self.partition, batch.session, batch.epoch)
         for request in requests:
-            self._outbox.answer(client, self.partition, batch.session, batch.epoch, (request[0], code, *detail))
+            self._outbox.answer(burst, request[0], (code, *detail))
 
     # What a replica does.
 

@@ -19,14 +19,13 @@ from rewind_node.reading import Reader
 from rewind_node.sessions import Answer, wrong_version
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """What an append wants of one stream, checked. `version` is the stream's at the tail before it."""
 
     stream: str
     expected: int
     version: int
-    count: int
+    event_count: int
     ids: bytes
     events: bytes
 

@@ -17,9 +17,9 @@ from rewind_cluster.names import APPEND_BYTES_MAX, check_stream_name, slot
 from rewind_cluster.raft import Raft
 from rewind_cluster.records import Append, RecordKind, check_events, pack_append, pack_record, pack_refusal
 from rewind_node.applying import Applied, EventIndex
-from rewind_node.connections import Client, Outbox
+from rewind_node.connections import Burst, Client, Outbox
 from rewind_node.judging import Judgement, Judging, Mismatch, Part
-from rewind_node.overlay import Overlay, TailSession, Waiter, Waiters
+from rewind_node.overlay import Overlay, TailSession, Waiters
 from rewind_node.reading import Reader
 
 ENTRY_BODY_BYTES_TARGET = 1024 * 1024  # a draft this large is closed: replication and reads move whole entries
@@ -98,28 +98,28 @@ class Leadership:
 
     def take(self, client: Client, batch: AppendBatch, requests: list[list[Any]]) -> None:
         """Judge the appends of a batch in order: each is taken, refused for good, or refused with all that follow."""
+        burst = Burst(client, self._partition, batch.session, batch.epoch)
         refusal = self._refusal_of_all(batch)
         tail = self._overlay.session(batch.session)
         if refusal is None and tail is None:
             refusal = (Code.SESSION_UNKNOWN, f"partition {self._partition} does not know session {batch.session}")
         if refusal is not None or tail is None:
             assert refusal is not None
-            self.refuse(client, batch, requests, *refusal)
+            self.refuse(burst, requests, *refusal)
             return
         tail.low = max(tail.low, batch.low)
         applied = self._index.sessions.find(batch.session)
         answers = {} if applied is None else applied.answers
+        context = self._map.contexts[batch.context]
         for number, (sequence, is_open, parts, *_) in enumerate(requests):
-            waiter = (client, batch.session, batch.epoch, sequence)
-            answer = answers.get(sequence)
-            if answer is not None:
-                self._answer(waiter, answer)
-            elif not self._joined(waiter, tail, is_open=is_open):
+            if sequence in answers:
+                self._outbox.answer(burst, sequence, answers[sequence])
+            elif not self._joined(burst, sequence, tail, is_open=is_open):
                 if sequence >= tail.low + SESSION_WINDOW:
                     text = f"more than {SESSION_WINDOW} appends of the session are unsettled"
-                    self.refuse(client, batch, requests[number:], Code.OVERLOADED, text)
+                    self.refuse(burst, requests[number:], Code.OVERLOADED, text)
                     return
-                self._take_new(waiter, batch, tail, parts, is_open=is_open)
+                self._take_new(burst, sequence, context, tail, parts, is_open=is_open)
 
     def _refusal_of_all(self, batch: AppendBatch) -> tuple[Code, str] | None:
         if self._raft.transferring:
@@ -132,50 +132,57 @@ class Leadership:
             return Code.CONTEXT_LAGGING, f"context {batch.context} is not known here yet"
         return None
 
-    def refuse(self, client: Client, batch: AppendBatch, requests: list[list[Any]], code: Code, text: str) -> None:
+    def refuse(self, burst: Burst, requests: list[list[Any]], code: Code, text: str) -> None:
         """Refuse the rest of a batch for routing or load, and with it the rest of its epoch."""
-        client.refused[self._partition] = batch.epoch
+        burst.client.refused[self._partition] = burst.epoch
         for number, request in enumerate(requests):
             answer = [code, text] if number == 0 else [Code.EPOCH, ""]
             if code is Code.NOT_LEADER:
                 answer = [code, "", self.term]
-            self._answer((client, batch.session, batch.epoch, request[0]), answer)
+            self._outbox.answer(burst, request[0], answer)
 
-    def _joined(self, waiter: Waiter, tail: TailSession, *, is_open: bool) -> bool:
+    def _joined(self, burst: Burst, sequence: int, tail: TailSession, *, is_open: bool) -> bool:
         """Let a copy of a request that is under way wait for the same end."""
-        _, session, _, sequence = waiter
         pending = tail.pending.get(sequence)
         if pending is not None:
-            pending.appends.append(waiter)
+            pending.appends.append((burst, sequence))
             return True
-        judgement = self._judging.find(session, sequence)
+        judgement = self._judging.find(burst.session, sequence)
         if judgement is not None:
-            judgement.join(waiter, is_open=is_open)
+            judgement.join((burst, sequence), is_open=is_open)
             return True
         return False
 
     def _take_new(
-        self, waiter: Waiter, batch: AppendBatch, tail: TailSession, parts: list[list[Any]], *, is_open: bool
+        self,
+        burst: Burst,
+        sequence: int,
+        context: ContextInfo,
+        tail: TailSession,
+        parts: list[list[Any]],
+        *,
+        is_open: bool,
     ) -> None:
-        sequence = waiter[3]
         if sequence < tail.low:
-            self._answer(waiter, [Code.SETTLED, f"number {sequence} is below the session's low-water mark {tail.low}"])
+            text = f"number {sequence} is below the session's low-water mark {tail.low}"
+            self._outbox.answer(burst, sequence, [Code.SETTLED, text])
             return
         try:
-            checked, mismatch = self._judge(self._map.contexts[batch.context], parts)
+            checked, mismatch = self._judge(context, parts)
         except TooLargeError as error:
-            self._answer(waiter, [Code.TOO_LARGE, str(error)])
+            self._outbox.answer(burst, sequence, [Code.TOO_LARGE, str(error)])
         except WrongPartitionError as error:
-            self._answer(waiter, [Code.WRONG_PARTITION, str(error)])
+            self._outbox.answer(burst, sequence, [Code.WRONG_PARTITION, str(error)])
         except ClusterError as error:
-            self._answer(waiter, [Code.INVALID, str(error)])
+            self._outbox.answer(burst, sequence, [Code.INVALID, str(error)])
         else:
             if mismatch is None:
-                self._write(waiter, batch, tail, checked)
-            else:
-                self._judging.add(
-                    Judgement(batch.context, batch.session, sequence, tail.low, is_open, checked, mismatch, [waiter])
-                )
+                self._write(burst, sequence, context.number, tail, checked)
+                return
+            waiters = [(burst, sequence)]
+            self._judging.add(
+                Judgement(context.number, burst.session, sequence, tail.low, is_open, checked, mismatch, waiters)
+            )
 
     def _judge(self, context: ContextInfo, parts: list[list[Any]]) -> tuple[list[Part], Mismatch | None]:
         """Return the parts, checked, and the first that finds another version than it expects."""
@@ -186,13 +193,14 @@ class Leadership:
         for stream, expected, packed, *_ in parts:
             self._check_owner(context, check_stream_name(stream))
             events = check_events(packed)
+            count = len(events.types)
             version = heads.get(stream)
             if version is None:
                 version = self._overlay.head(context.number, stream)
             if expected not in (ANY_VERSION, version) and mismatch is None:
                 mismatch = Mismatch(stream, expected, version)
-            checked.append(Part(stream, expected, version, len(events), events.ids, packed))
-            heads[stream] = version + len(events)
+            checked.append(Part(stream, expected, version, count, events.ids, packed))
+            heads[stream] = version + count
             size += len(packed)
         if size > APPEND_BYTES_MAX:
             raise TooLargeError(f"an append of {size} bytes is over the limit of {APPEND_BYTES_MAX}")
@@ -205,28 +213,18 @@ class Leadership:
         if owner != self._partition:
             raise WrongPartitionError(f"stream {stream!r} belongs to partition {owner}, not {self._partition}")
 
-    def _write(self, waiter: Waiter, batch: AppendBatch, tail: TailSession, parts: list[Part]) -> None:
-        draft = self._draft(batch.context)
-        sequence = waiter[3]
-        for part in parts:
-            record = pack_append(
-                Append(
-                    part.stream,
-                    part.version + 1,
-                    draft.event_count,
-                    batch.session,
-                    sequence,
-                    tail.low,
-                    part.count,
-                    part.events,
-                )
+    def _write(self, burst: Burst, sequence: int, context: int, tail: TailSession, parts: list[Part]) -> None:
+        draft = self._draft(context)
+        for stream, _, version, count, _, events in parts:
+            place = draft.event_count
+            draft.add(
+                pack_append(Append(stream, version + 1, place, burst.session, sequence, tail.low, count, events)), count
             )
-            draft.add(record, part.count)
-            self._overlay.set_head(batch.context, part.stream, part.version + part.count)
-        draft.waiters.appends.append(waiter)
+            self._overlay.set_head(context, stream, version + count)
+        draft.waiters.appends.append((burst, sequence))
         tail.pending[sequence] = draft.waiters
         if draft.body_bytes >= ENTRY_BODY_BYTES_TARGET:
-            self._close(self._drafts.pop(batch.context))
+            self._close(self._drafts.pop(context))
 
     # Closing the turn.
 
@@ -276,9 +274,10 @@ class Leadership:
     def applied(self, entry: Entry, applied: Applied) -> None:
         """Answer those who waited for an entry that has been applied."""
         waiters = self._overlay.applied(entry, applied)
-        for waiter in waiters.appends:
-            answer = self._index.sessions.answer(waiter[1], waiter[3])
-            self._answer(waiter, [Code.OPEN, "the session was evicted"] if answer is None else answer)
+        answer = self._outbox.answer
+        for burst, sequence in waiters.appends:
+            settled = self._index.sessions.answer(burst.session, sequence)
+            answer(burst, sequence, settled or (Code.OPEN, "the session was evicted"))
         for client, request in waiters.sessions:
             self._outbox.send(client, SessionIs(request, self._partition, entry.index))
 
@@ -299,19 +298,15 @@ class Leadership:
                 continue
             if answer[0] == Code.WRONG_VERSION and judgement.open:
                 answer = [Code.OPEN, "the refusal could not be logged"]
-            for waiter in judgement.waiters:
-                self._answer(waiter, answer)
-
-    def _answer(self, waiter: Waiter, answer: list[Any]) -> None:
-        client, session, epoch, sequence = waiter
-        self._outbox.answer(client, self._partition, session, epoch, (sequence, *answer))
+            for burst, sequence in judgement.waiters:
+                self._outbox.answer(burst, sequence, answer)
 
     def resign(self) -> None:
         """Tell all who wait that this replica leads no more and does not know how their requests will end."""
         why = "the partition's leader has changed"
         gathered = [draft.waiters for draft in (*self._drafts.values(), *self._closed)]
         waiting = [*self._overlay.resign(), *gathered]
-        for waiter in (*(each for waiters in waiting for each in waiters.appends), *self._judging.resign()):
-            self._answer(waiter, [Code.OPEN, why])
+        for burst, sequence in (*(each for waiters in waiting for each in waiters.appends), *self._judging.resign()):
+            self._outbox.answer(burst, sequence, [Code.OPEN, why])
         for client, request in (*(each for waiters in waiting for each in waiters.sessions), *self._opening):
             self._outbox.send(client, Failed(request, Code.NOT_LEADER, why, "", 0))

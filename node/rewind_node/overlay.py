@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from rewind_cluster.entry import Entry, EntryKind
 from rewind_cluster.records import RecordKind, iterate_body, unpack_append, unpack_refusal
 from rewind_node.applying import Applied, EventIndex
-from rewind_node.connections import Client
+from rewind_node.connections import Burst, Client
 from rewind_node.sessions import SESSIONS_MAX
 
-Waiter = tuple[Client, int, int, int]  # session, epoch, sequence: who is to be answered for an append
+Waiter = tuple[Burst, int]  # who is to be answered for an append: its batch, and its sequence number in the session
 
 
 @dataclass(slots=True)

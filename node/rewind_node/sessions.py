@@ -36,7 +36,6 @@ class SessionTable:
         self._sessions: OrderedDict[int, Session] = OrderedDict()
         self._put: dict[SessionKey, SessionRun] = {}
         self._deleted: list[SessionKey] = []
-        self._latest = 0
         self._load(runs)
 
     def _load(self, runs: Iterable[SessionRun]) -> None:
@@ -78,28 +77,21 @@ class SessionTable:
             for first, _ in gone.rows:
                 self._drop((evicted, first))
 
-    def settled(self, number: int, sequence: int, low: int, answer: Answer, place: tuple[int, int]) -> None:
-        """Take in that an append ended with `answer`. `place`: the record's index and offset.
+    def settled(self, number: int, first: int, low: int, answers: list[Answer], place: tuple[int, int]) -> None:
+        """Take in how a run of a session's appends ended, numbered from `first` on. `place`: its index and offset.
 
-        A stored run never spans another session's append nor a change of the low-water mark, so that a table loaded
-        from the store has the same order of use and the same marks as one that never stopped.
-        An append of an evicted session keeps its events and loses its answer: its number can never be taken again.
+        Appends of an evicted session keep their events and lose their answers: no number is taken again. A run
+        never spans another session's append nor a change of the low-water mark, so that a table loaded from the store
+        has the same order of use and the same marks as one that never stopped.
         """
         session = self._sessions.get(number)
         if session is None:
             return
         self._sessions.move_to_end(number)
-        index, offset = place
-        last_row = session.rows[-1] if session.rows else (0, 0)
-        run = self._put.get((number, last_row[0])) if number == self._latest else None
-        if run is not None and run.index == index and run.low == low and last_row[1] + 1 == sequence and run.answers:
-            run.answers.append(answer)
-            session.rows[-1] = (last_row[0], sequence)
-        else:
-            self._put[number, sequence] = SessionRun(number, sequence, index, offset, low, [answer])
-            session.rows.append((sequence, sequence))
-        self._latest = number
-        session.answers[sequence] = answer
+        last = first + len(answers) - 1
+        self._put[number, first] = SessionRun(number, first, *place, low, answers)
+        session.rows.append((first, last))
+        session.answers.update(zip(range(first, last + 1), answers, strict=True))
         if low > session.low:
             self._raise_low(number, session, low)
 

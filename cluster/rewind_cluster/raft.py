@@ -55,7 +55,7 @@ class Raft(Elector):
     Raises `DamagedError` if what it is given contradicts itself.
     """
 
-    def __init__(  # noqa: PLR0917 - a replica is made in one place, from what its disk holds, in this order
+    def __init__(
         self,
         partition: int,
         replica: ReplicaId,

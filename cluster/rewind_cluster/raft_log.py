@@ -130,7 +130,7 @@ class RaftLog:
         self.persisted = min(self.persisted, first - 1)
         if first <= self._handed_out:
             self._handed_out = first - 1
-            self._truncated_from = first if self._truncated_from is None else min(first, self._truncated_from)
+            self._truncated_from = first
 
     def take_unwritten(self) -> tuple[int | None, list[Entry]]:
         """Return from where the stored log is to be truncated, and the entries to be written after it; once."""

@@ -29,7 +29,7 @@ from rewind_node.store import Store
 
 CHUNK_BYTES_MAX = 1024 * 1024  # of records in one answer, the last record excepted
 CHUNK_EVENTS_MAX = 4096
-CHECKPOINT_INTERVAL_US = 1_000_000  # what a restart has to apply anew is that of about a second
+CHECKPOINT_INTERVAL_US = 10_000_000  # with little to do: what a restart has to apply anew stays small
 NAMES_MAX = 1000  # streams in one answer
 
 Read = ReadStream | GetVersion | ListStreams

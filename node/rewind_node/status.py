@@ -113,7 +113,7 @@ def _partition(node: "Node", partition: int, reports: dict[str, dict[int, list[A
     newest = max((row[3] for row in rows.values()), default=None)
     leading = next((row for row in rows.values() if row[3] == newest and row[1] == "leader"), None)
     told = next((row[2] for row in rows.values() if row[3] == newest and row[2]), None)
-    if told is not None and leading is None and told not in rows:
+    if told is not None and told != node.me.id and not node.peers.is_up(told):
         told = None  # it has not been heard of since, so nobody knows whether it still leads
     matches = dict(leading[6]) if leading else {}
     replicas = []

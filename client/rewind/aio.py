@@ -1,0 +1,261 @@
+"""The asyncio store: the same names as the blocking store's, awaitable, on the event loop that connects."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Generator, Iterable
+from types import TracebackType
+from typing import Any, Self
+
+from rewind import inquiries
+from rewind.arguments import Consistency, check_stream, check_timeout
+from rewind.blocking import PROGRAM
+from rewind.calls import Calls, EventsArgument, PartArgument
+from rewind.engine import now_us
+from rewind.events import ANY, AppendResult, Context, Event
+from rewind.listing import StreamList
+from rewind.loop_engine import LoopEngine
+from rewind.reading import StreamRead
+from rewind.requests import Request
+from rewind.urls import Target, parse_target
+
+
+def connect_async(
+    where: str | Iterable[str], *, context: str | None = None, timeout: float | None = None
+) -> "Connecting":
+    """Connect to a cluster, as an async context manager or awaited.
+
+    Arguments and errors are those of `rewind.connect`. The store belongs to the event loop that is running.
+    """
+    return Connecting(parse_target(where, context, timeout))
+
+
+class Connecting:
+    """A connection to be made: await it, or enter it."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._store: AsyncStore | None = None
+
+    def __await__(self) -> "Generator[Any, None, AsyncStore]":
+        return self._connect().__await__()
+
+    async def __aenter__(self) -> "AsyncStore":
+        self._store = await self._connect()
+        return self._store
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._store is not None:
+            await self._store.close()
+
+    async def _connect(self) -> "AsyncStore":
+        store = AsyncStore(self._target)
+        try:
+            await store.open_context()
+        except BaseException:
+            await store.close()
+            raise
+        return store
+
+
+class AsyncStore:
+    """A context of a cluster, from `connect_async`. Use it as an async context manager, or `close` it.
+
+    Every call takes `timeout`, seconds in total whatever is retried meanwhile. Cancelling a task that waits for an
+    append does not call the append back: it may still take effect.
+    """
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._engine = LoopEngine(target.addresses, PROGRAM)
+        self._calls = Calls(self._engine.session.routing, target.timeout_us)
+
+    async def open_context(self) -> None:
+        """Find the cluster and the context; `connect_async` has done so."""
+        deadline_us = now_us() + self._target.timeout_us
+        await self._engine.start(inquiries.get_map(self._target.timeout_us))
+        left_us = max(1, deadline_us - now_us())
+        found: Context = await self._engine.start(inquiries.find_context(self._target.context, left_us))
+        self._calls.open_context(found, self._engine.session.cluster_id)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"<AsyncStore {self._target.context!r} at {','.join(self._target.addresses)}>"
+
+    async def close(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - it bounds what is told, not the task
+        """Wait for the appends under way, at most `timeout` seconds, and close. More than once does no harm."""
+        await self._engine.close(self._target.timeout_us if timeout is None else check_timeout(timeout))
+
+    # ── appends ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def append(
+        self,
+        stream: str,
+        events: EventsArgument,
+        expected: int = ANY,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - the same
+    ) -> AppendResult:
+        """Append an event, or several atomically, to a stream, and return where the last one stands.
+
+        `expected`: the version that the stream must have: a number, `NO_STREAM`, or `ANY`. When this returns, a
+        majority of the partition's replicas has the events on disk.
+
+        Raises `WrongExpectedVersion`; `Unavailable`, `Overloaded`, `StorageFull` where surely nothing was written;
+        `OutcomeUnknown` where that could not be learnt in time; `InvalidArgument`, `TooLarge`, `Closed`.
+        """
+        return await (await self.submit(stream, events, expected, timeout=timeout))
+
+    async def submit(
+        self,
+        stream: str,
+        events: EventsArgument,
+        expected: int = ANY,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - the same
+    ) -> "asyncio.Future[AppendResult]":
+        """Begin an append and return its future. Those to one stream take effect in the order they are submitted.
+
+        Waits only while the store has its fill of appends under way.
+        """
+        self._engine.check_open()
+        return await self._engine.start_append(self._calls.append(stream, events, expected, timeout))
+
+    async def append_many(
+        self,
+        appends: Iterable[PartArgument],
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - the same
+    ) -> list[AppendResult]:
+        """Append to several streams of one partition atomically: `(stream, events, expected)` each.
+
+        Returns a result for each, in order. Raises `CrossPartition` if the streams live in several partitions; for
+        the rest see `append`.
+        """
+        self._engine.check_open()
+        return await (await self._engine.start_append(self._calls.append_many(appends, timeout)))  # type: ignore[no-any-return]
+
+    # ── reads ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def read(
+        self,
+        stream: str,
+        *,
+        after: int = 0,
+        limit: int | None = None,
+        reverse: bool = False,
+        consistency: Consistency = "linearizable",
+        at_least: str | None = None,
+        timeout: float | None = None,
+    ) -> "AsyncEventReader":
+        """Return an async iterator over a stream's events with versions above `after`, nothing where there is none.
+
+        `reverse`: newest first. `limit`: that many at most. `consistency="any"` reads any replica, which may lag; with
+        `at_least`, a token, it has caught up that far. `timeout` holds for each chunk of a thousand events or so.
+
+        The iterator raises `DeadlineExceeded` and `ProtocolError`; its `token` tells what it has seen.
+        """
+        self._engine.check_open()
+        return AsyncEventReader(
+            self._engine, self._calls.read(stream, after, limit, reverse, consistency, at_least, timeout)
+        )
+
+    async def version(
+        self,
+        stream: str,
+        *,
+        consistency: Consistency = "linearizable",
+        at_least: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - the same
+    ) -> int:
+        """Return a stream's version, 0 where there is no such stream. Raises `DeadlineExceeded`."""
+        self._engine.check_open()
+        return await self._ask(self._calls.version(stream, consistency, at_least, timeout))  # type: ignore[no-any-return]
+
+    def streams(self, prefix: str = "", *, timeout: float | None = None) -> AsyncIterator[str]:
+        """Return an async iterator over the names of the context's streams, in bytewise order.
+
+        Raises `DeadlineExceeded`.
+        """
+        self._engine.check_open()
+        return self._names(self._calls.streams(prefix, timeout))
+
+    async def _names(self, listing: StreamList) -> AsyncIterator[str]:
+        while True:
+            asked = [(partition, self._engine.start(request)) for partition, request in listing.wanted()]
+            await asyncio.gather(*(future for _, future in asked))
+            for partition, future in asked:
+                listing.take(partition, future.result())
+            names = listing.pop()
+            if not names and not asked:
+                return
+            for name in names:
+                yield name
+
+    def partition_of(self, stream: str) -> int:
+        """Return the partition that a stream lives in: streams of one may be appended to atomically."""
+        self._engine.check_open()
+        return self._calls.partition_of(check_stream(stream))
+
+    # ── the cluster ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def create_context(  # the contract's signature
+        self,
+        name: str,
+        ordered: bool = False,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - the same
+    ) -> Context:
+        """Create a context, or find it where it is there already and of the same kind.
+
+        Raises `InvalidArgument` if it is of the other kind, `Unavailable`, `OutcomeUnknown`.
+        """
+        return await self._ask(self._calls.create_context(name, ordered, timeout))  # type: ignore[no-any-return]
+
+    async def contexts(self, *, timeout: float | None = None) -> list[Context]:  # noqa: ASYNC109 - the same
+        """Return all contexts of the cluster. Raises `DeadlineExceeded`."""
+        return await self._ask(self._calls.contexts(timeout))  # type: ignore[no-any-return]
+
+    async def status(self, *, timeout: float | None = None) -> dict[str, Any]:  # noqa: ASYNC109 - the same
+        """Return what a node knows of the cluster, as `/api/status` tells it; no quorum is needed."""
+        return await self._ask(self._calls.status(timeout))  # type: ignore[no-any-return]
+
+    async def _ask(self, request: Request) -> Any:
+        return await self._engine.start(request)
+
+
+class AsyncEventReader(AsyncIterator[Event]):
+    """An async iterator over events. While one chunk is consumed the next is on its way."""
+
+    def __init__(self, engine: LoopEngine, read: StreamRead) -> None:
+        self._engine = engine
+        self._read = read
+        self._events: deque[Event] = deque()
+        self._next: asyncio.Future[Any] | None = None
+        self._ask()
+
+    @property
+    def token(self) -> str:
+        """A token for `at_least`: a read with it sees all that this one has seen."""
+        return self._read.token
+
+    def _ask(self) -> None:
+        request = self._read.next_request()
+        self._next = None if request is None else self._engine.start(request)
+
+    async def __anext__(self) -> Event:
+        while not self._events:
+            if self._next is None:
+                raise StopAsyncIteration
+            future, self._next = self._next, None
+            self._events.extend(self._read.take(await future))
+            self._ask()
+        return self._events.popleft()

@@ -1,0 +1,213 @@
+"""The blocking store: a thin shell that hands calls to the engine's thread and waits. Safe to share between threads."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from types import TracebackType
+from typing import Any, Self
+
+from rewind import inquiries
+from rewind.arguments import Consistency, check_stream, check_timeout
+from rewind.calls import Calls, EventsArgument, PartArgument
+from rewind.engine import Engine, now_us
+from rewind.events import ANY, AppendResult, Context, Event
+from rewind.listing import StreamList
+from rewind.reading import StreamRead
+from rewind.requests import Request
+from rewind.urls import Target, parse_target
+
+PROGRAM = "rewind"  # as nodes' logs call this client
+
+
+def connect(where: str | Iterable[str], *, context: str | None = None, timeout: float | None = None) -> "Store":
+    """Connect to a cluster and return a store for one of its contexts.
+
+    `where`: a URL `rewind://HOST:PORT,…/CONTEXT?timeout=SECONDS`, or addresses `HOST:PORT`. One node that is up is
+    enough: it tells of the others. `timeout`: seconds in total for connecting, and for each call that names none; 10
+    by default.
+
+    Raises `Unavailable` if no node answers in time, `ContextNotFound`, `InvalidArgument`, `AccessDenied`,
+    `ProtocolError`.
+    """
+    store = Store(parse_target(where, context, timeout))
+    try:
+        store.open_context()
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
+class Store:
+    """A context of a cluster, from `connect`. Use it as a context manager, or `close` it.
+
+    Every call takes `timeout`, seconds in total whatever is retried meanwhile, and may be made from any thread.
+    """
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._engine = Engine(target.addresses, PROGRAM)
+        self._calls = Calls(self._engine.session.routing, target.timeout_us)
+
+    def open_context(self) -> None:
+        """Find the cluster and the context; `connect` has done so."""
+        deadline_us = now_us() + self._target.timeout_us
+        self._ask(inquiries.get_map(self._target.timeout_us))
+        left_us = max(1, deadline_us - now_us())
+        found: Context = self._ask(inquiries.find_context(self._target.context, left_us))
+        self._calls.open_context(found, self._engine.session.cluster_id)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Store {self._target.context!r} at {','.join(self._target.addresses)}>"
+
+    def close(self, timeout: float | None = None) -> None:
+        """Wait for the appends under way, at most `timeout` seconds, and close. More than once does no harm."""
+        self._engine.close(self._target.timeout_us if timeout is None else check_timeout(timeout))
+
+    # ── appends ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def append(
+        self, stream: str, events: EventsArgument, expected: int = ANY, *, timeout: float | None = None
+    ) -> AppendResult:
+        """Append an event, or several atomically, to a stream, and return where the last one stands.
+
+        `expected`: the version that the stream must have: a number, `NO_STREAM`, or `ANY`. When this returns, a
+        majority of the partition's replicas has the events on disk.
+
+        Raises `WrongExpectedVersion`; `Unavailable`, `Overloaded`, `StorageFull` where surely nothing was written;
+        `OutcomeUnknown` where that could not be learnt in time; `InvalidArgument`, `TooLarge`, `Closed`.
+        """
+        return self._engine.wait(self.submit(stream, events, expected, timeout=timeout))  # type: ignore[no-any-return]
+
+    def submit(
+        self, stream: str, events: EventsArgument, expected: int = ANY, *, timeout: float | None = None
+    ) -> Future[AppendResult]:
+        """Begin an append and return its future. Those to one stream take effect in the order they are submitted.
+
+        Waits only while the store has its fill of appends under way. The future cannot be cancelled.
+        """
+        self._engine.check_open()
+        return self._engine.start(self._calls.append(stream, events, expected, timeout))
+
+    def append_many(self, appends: Iterable[PartArgument], *, timeout: float | None = None) -> list[AppendResult]:
+        """Append to several streams of one partition atomically: `(stream, events, expected)` each.
+
+        Returns a result for each, in order. Raises `CrossPartition` if the streams live in several partitions; for
+        the rest see `append`.
+        """
+        self._engine.check_open()
+        return self._engine.wait(self._engine.start(self._calls.append_many(appends, timeout)))  # type: ignore[no-any-return]
+
+    # ── reads ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def read(
+        self,
+        stream: str,
+        *,
+        after: int = 0,
+        limit: int | None = None,
+        reverse: bool = False,
+        consistency: Consistency = "linearizable",
+        at_least: str | None = None,
+        timeout: float | None = None,
+    ) -> "EventReader":
+        """Return an iterator over a stream's events with versions above `after`, nothing where there is no such stream.
+
+        `reverse`: newest first. `limit`: that many at most. `consistency="any"` reads any replica, which may lag; with
+        `at_least`, a token, it has caught up that far. `timeout` holds for each chunk of a thousand events or so.
+
+        The iterator raises `DeadlineExceeded` and `ProtocolError`; its `token` tells what it has seen.
+        """
+        self._engine.check_open()
+        return EventReader(
+            self._engine, self._calls.read(stream, after, limit, reverse, consistency, at_least, timeout)
+        )
+
+    def version(
+        self,
+        stream: str,
+        *,
+        consistency: Consistency = "linearizable",
+        at_least: str | None = None,
+        timeout: float | None = None,
+    ) -> int:
+        """Return a stream's version, 0 where there is no such stream. Raises `DeadlineExceeded`."""
+        self._engine.check_open()
+        return self._ask(self._calls.version(stream, consistency, at_least, timeout))  # type: ignore[no-any-return]
+
+    def streams(self, prefix: str = "", *, timeout: float | None = None) -> Iterator[str]:
+        """Return an iterator over the names of the context's streams, in bytewise order. Raises `DeadlineExceeded`."""
+        self._engine.check_open()
+        return self._names(self._calls.streams(prefix, timeout))
+
+    def _names(self, listing: StreamList) -> Iterator[str]:
+        while True:
+            asked = [(partition, self._engine.start(request)) for partition, request in listing.wanted()]
+            for partition, future in asked:
+                listing.take(partition, self._engine.wait(future))
+            names = listing.pop()
+            if not names and not asked:
+                return
+            yield from names
+
+    def partition_of(self, stream: str) -> int:
+        """Return the partition that a stream lives in: streams of one may be appended to atomically."""
+        self._engine.check_open()
+        return self._calls.partition_of(check_stream(stream))
+
+    # ── the cluster ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def create_context(self, name: str, ordered: bool = False, *, timeout: float | None = None) -> Context:
+        """Create a context, or find it where it is there already and of the same kind.
+
+        Raises `InvalidArgument` if it is of the other kind, `Unavailable`, `OutcomeUnknown`.
+        """
+        return self._ask(self._calls.create_context(name, ordered, timeout))  # type: ignore[no-any-return]
+
+    def contexts(self, *, timeout: float | None = None) -> list[Context]:
+        """Return all contexts of the cluster. Raises `DeadlineExceeded`."""
+        return self._ask(self._calls.contexts(timeout))  # type: ignore[no-any-return]
+
+    def status(self, *, timeout: float | None = None) -> dict[str, Any]:
+        """Return what a node knows of the cluster, as `/api/status` tells it; no quorum is needed."""
+        return self._ask(self._calls.status(timeout))  # type: ignore[no-any-return]
+
+    def _ask(self, request: Request) -> Any:
+        return self._engine.wait(self._engine.start(request))
+
+
+class EventReader(Iterator[Event]):
+    """An iterator over events. While one chunk is consumed the next is on its way."""
+
+    def __init__(self, engine: Engine, read: StreamRead) -> None:
+        self._engine = engine
+        self._read = read
+        self._events: deque[Event] = deque()
+        self._next: Future[Any] | None = None
+        self._ask()
+
+    @property
+    def token(self) -> str:
+        """A token for `at_least`: a read with it sees all that this one has seen."""
+        return self._read.token
+
+    def _ask(self) -> None:
+        request = self._read.next_request()
+        self._next = None if request is None else self._engine.start(request)
+
+    def __next__(self) -> Event:
+        while not self._events:
+            if self._next is None:
+                raise StopIteration
+            future, self._next = self._next, None
+            self._events.extend(self._read.take(self._engine.wait(future)))
+            self._ask()
+        return self._events.popleft()

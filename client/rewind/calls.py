@@ -1,0 +1,150 @@
+"""Arguments into calls: each is checked, named and packed here, the same for the blocking and the asyncio store.
+
+Nothing here waits. What depends on the map reads it without a lock: it is replaced as a whole.
+"""
+
+from collections.abc import Iterable
+
+from rewind import arguments, inquiries
+from rewind.appending import Append, Part
+from rewind.errors import CrossPartition, InvalidArgument, TooLarge
+from rewind.events import Context, NewEvent
+from rewind.ids import RandomIds
+from rewind.inquiries import View
+from rewind.listing import StreamList
+from rewind.packing import pack_new_events
+from rewind.reading import StreamRead
+from rewind.requests import Request
+from rewind.routing import Routing
+from rewind.tokens import Origin, read_token
+from rewind_cluster.names import APPEND_BYTES_MAX, APPEND_EVENTS_MAX
+
+EventsArgument = NewEvent | Iterable[NewEvent]
+PartArgument = tuple[str, EventsArgument, int]
+
+
+class Calls:
+    """Makes the calls of one store. `open_context` comes before any that is about streams."""
+
+    def __init__(self, routing: Routing, timeout_us: int) -> None:
+        self.timeout_us = timeout_us
+        self.origin = Origin("", 0)
+        self._routing = routing
+        self._context: Context | None = None
+        self._ids = RandomIds()
+
+    def open_context(self, context: Context, cluster_id: str) -> None:
+        """Bind the store to its context."""
+        self._context = context
+        self.origin = Origin(cluster_id, context.number)
+
+    def timeout(self, timeout: float | None) -> int:
+        """Return a call's timeout in microseconds, the store's own where it has none."""
+        return self.timeout_us if timeout is None else arguments.check_timeout(timeout)
+
+    # ── appends ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def partition_of(self, stream: str) -> int:
+        """Return the partition that a stream lives in."""
+        if self._context is not None and self._context.partition is not None:
+            return self._context.partition
+        assert self._routing.slots is not None
+        return self._routing.slots.partition_of(stream)
+
+    def append(self, stream: str, events: EventsArgument, expected: int, timeout: float | None) -> Append:
+        """Return an append to one stream."""
+        name = arguments.check_stream(stream)
+        part = (name, arguments.check_expected(expected), pack_new_events(events, self._ids)[0])
+        return Append((part,), self.partition_of(name), self.origin, self.timeout(timeout), many=False)
+
+    def append_many(self, appends: Iterable[PartArgument], timeout: float | None) -> Append:
+        """Return an append to several streams of one partition. Raises `CrossPartition`."""
+        parts: list[Part] = []
+        events_count = 0
+        for item in appends:
+            try:
+                stream, events, expected = item
+            except (TypeError, ValueError):
+                raise InvalidArgument(f"{item!r} is not (stream, events, expected); nothing was sent") from None
+            packed, count = pack_new_events(events, self._ids)
+            parts.append((arguments.check_stream(stream), arguments.check_expected(expected), packed))
+            events_count += count
+        if not parts:
+            raise InvalidArgument("append_many without a stream; give (stream, events, expected) once at least")
+        partition = self._common_partition(parts)
+        append = Append(tuple(parts), partition, self.origin, self.timeout(timeout), many=True)
+        if events_count > APPEND_EVENTS_MAX:
+            raise TooLarge(f"{events_count} events are over the limit of {APPEND_EVENTS_MAX}; nothing was sent")
+        if append.size > APPEND_BYTES_MAX:
+            raise TooLarge(f"{append.size} bytes are over the limit of {APPEND_BYTES_MAX}; nothing was sent")
+        return append
+
+    def _common_partition(self, parts: list[Part]) -> int:
+        places = {stream: self.partition_of(stream) for stream, _, _ in parts}
+        if len(set(places.values())) > 1:
+            listed = ", ".join(f"{stream!r} in {partition}" for stream, partition in places.items())
+            raise CrossPartition(
+                f"streams of one append live in several partitions ({listed}); nothing was written: give their names a "
+                "common {tag}, or use an ordered context"
+            )
+        return next(iter(places.values()))
+
+    # ── reads ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _view(self, partition: int, consistency: str, at_least: str | None) -> View:
+        positions = {} if at_least is None else read_token(at_least, self.origin)
+        return View(arguments.check_fresh(consistency), positions.get(partition, 0))
+
+    def read(
+        self,
+        stream: str,
+        after: int,
+        limit: int | None,
+        reverse: bool,
+        consistency: str,
+        at_least: str | None,
+        timeout: float | None,
+    ) -> StreamRead:
+        """Return a read of a stream."""
+        name = arguments.check_stream(stream)
+        partition = self.partition_of(name)
+        return StreamRead(
+            self.origin,
+            partition,
+            name,
+            self._view(partition, consistency, at_least),
+            self.timeout(timeout),
+            after=arguments.check_after(after),
+            limit=arguments.check_limit(limit),
+            reverse=arguments.check_flag("reverse", reverse),
+        )
+
+    def version(self, stream: str, consistency: str, at_least: str | None, timeout: float | None) -> Request:
+        """Return a request for a stream's version."""
+        name = arguments.check_stream(stream)
+        partition = self.partition_of(name)
+        view = self._view(partition, consistency, at_least)
+        return inquiries.get_version(self.origin, partition, name, view, self.timeout(timeout))
+
+    def streams(self, prefix: str, timeout: float | None) -> StreamList:
+        """Return a listing of the context's streams."""
+        assert self._context is not None
+        own = self._context.partition
+        partitions = self._routing.partitions if own is None else (own,)
+        views = dict.fromkeys(partitions, View(fresh=True, at_least=0))
+        return StreamList(self.origin, partitions, arguments.check_prefix(prefix), views, self.timeout(timeout))
+
+    # ── the cluster ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def create_context(self, name: str, ordered: bool, timeout: float | None) -> Request:
+        """Return a request to create a context."""
+        flag = arguments.check_flag("ordered", ordered)
+        return inquiries.create_context(arguments.check_context(name), self.timeout(timeout), ordered=flag)
+
+    def contexts(self, timeout: float | None) -> Request:
+        """Return a request for all contexts."""
+        return inquiries.list_contexts(self.timeout(timeout))
+
+    def status(self, timeout: float | None) -> Request:
+        """Return a request for what a node knows of the cluster."""
+        return inquiries.get_status(self.timeout(timeout))

@@ -1,0 +1,52 @@
+"""What all commands share: the options before the command, and connecting as they say."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import click
+
+from rewind.aio import Connecting
+from rewind.blocking import Store
+from rewind.lines import dump
+from rewind.urls import Target, parse_target
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The options before the command."""
+
+    servers: str
+    context: str | None
+    as_json: bool
+    timeout_s: float | None
+
+    @property
+    def target(self) -> Target:
+        """What to connect to."""
+        return parse_target(self.servers, self.context, self.timeout_s)
+
+    @contextmanager
+    def store(self) -> Iterator[Store]:
+        """Give a store of the context."""
+        with Store(self.target) as store:
+            store.open_context()
+            yield store
+
+    @contextmanager
+    def cluster(self) -> Iterator[Store]:
+        """Give a store without a context, for what is asked of the cluster: it needs no quorum."""
+        with Store(self.target) as store:
+            yield store
+
+    def async_store(self) -> Connecting:
+        """Return a connection for asyncio, to be entered."""
+        return Connecting(self.target)
+
+
+def print_json(fields: object) -> None:
+    """Print one line of JSON to stdout, at once."""
+    click.echo(dump(fields))
+
+
+pass_options = click.make_pass_decorator(Options)

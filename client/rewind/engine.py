@@ -1,0 +1,196 @@
+"""The thread behind a blocking store: it alone touches the session and its sockets.
+
+Other threads leave calls in a queue and wake it through a pair of sockets. Futures are told their results here, with no
+lock held, so a callback may call the store again, though not wait for it.
+"""
+
+import logging
+import os
+import random
+import socket
+import threading
+import time
+from collections import deque
+from concurrent.futures import Future
+from typing import Any
+
+import zmq
+
+from rewind.appending import Append
+from rewind.errors import Closed, InvalidArgument
+from rewind.requests import Call, Request
+from rewind.room import Room
+from rewind.session import Session
+from rewind.sockets import Link, Sockets
+
+logger = logging.getLogger("rewind.client")
+
+
+def now_us() -> int:
+    """Return the time of the monotonic clock."""
+    return time.monotonic_ns() // 1000
+
+
+class Engine:
+    """Runs a session on a thread of its own."""
+
+    def __init__(self, addresses: tuple[str, ...], program: str) -> None:
+        self.session = Session(addresses, program, random.random)
+        self._inbox: deque[Call] = deque()
+        self._woken = False
+        self._wake_out, self._wake_in = socket.socketpair()
+        self._wake_out.setblocking(False)
+        self._wake_in.setblocking(False)
+        self._room = Room()
+        self._room_changed = threading.Condition()
+        self._pid = os.getpid()
+        self._closed = ""  # why no calls are taken any more
+        self._stop_us: int | None = None  # when to stop even if appends are under way
+        self._poller = zmq.Poller()
+        self._poller.register(self._wake_out, zmq.POLLIN)
+        self._links: dict[object, Link] = {}
+        self._sockets = Sockets(self.session, self._opened, self._closing)
+        self._thread = threading.Thread(target=self._run, name="rewind", daemon=True)
+        self._thread.start()
+
+    # ── from any thread ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def check_open(self) -> None:
+        """Raise `Closed` if the store cannot be used (here)."""
+        if self._closed:
+            raise Closed(self._closed)
+        if self._pid != os.getpid():
+            raise Closed(
+                f"this store belongs to process {self._pid}, which forked this one; connect again after a fork"
+            )
+
+    def start(self, call: Call) -> "Future[Any]":
+        """Hand a call to the thread and return its future."""
+        self.check_open()
+        if type(call) is Append:
+            self._take_room(call)
+        future: Future[Any] = Future()
+        future.set_running_or_notify_cancel()  # what may have been sent cannot be called back
+        call.future = future
+        self._inbox.append(call)
+        self._wake()
+        if self._closed and not self._thread.is_alive():
+            self._drop_inbox()
+        return future
+
+    def wait(self, future: "Future[Any]") -> Any:
+        """Return a future's result, in any thread but the engine's own."""
+        if threading.current_thread() is self._thread:
+            raise InvalidArgument("a callback of a future must not wait for its store: use submit, or another thread")
+        return future.result()
+
+    def close(self, timeout_us: int) -> None:
+        """Take no more calls, wait for the appends under way, and stop."""
+        if self._pid != os.getpid():
+            return  # the parent's thread and sockets are not ours to close
+        if not self._closed:
+            self._closed = "the store is closed; connect again"
+            self._stop_us = now_us() + timeout_us
+        self._wake()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def _take_room(self, append: Append) -> None:
+        with self._room_changed:
+            if not self._room.is_free():
+                # The thread that makes room must not wait for it.
+                patience_s = 0 if threading.current_thread() is self._thread else append.timeout_us / 1e6
+                if not self._room_changed.wait_for(self._room.is_free, patience_s):
+                    raise self._room.overloaded(append)
+            self._room.enter(append)
+
+    def _wake(self) -> None:
+        # The thread takes the mark away before it empties the queue: a call left here is seen now, or by its own byte.
+        if not self._woken:
+            self._woken = True
+            try:
+                self._wake_in.send(b"\0")
+            except (BlockingIOError, OSError):
+                return  # it is awake already, or has gone
+
+    # ── on the thread ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _run(self) -> None:
+        try:
+            while not self._finished():
+                self._turn()
+        except BaseException:
+            logger.exception("the client's thread broke down; its store is closed")
+            self._closed = "the store broke down, see the log; connect again"
+        finally:
+            self._deliver_rest()
+            self._sockets.close()
+            self._wake_in.close()
+            self._wake_out.close()
+
+    def _turn(self) -> None:
+        wait_ms = max(0, self.session.wake_us - now_us() + 999) // 1000
+        ready = [] if self._inbox else self._poller.poll(wait_ms)
+        time_us = now_us()
+        for polled, _ in ready:
+            link = self._links.get(polled)
+            if link is None:
+                self._wake_out.recv(4096)
+            elif polled is link.dealer:
+                self._sockets.drain(link, time_us)
+            else:
+                self._sockets.drain_monitor(link, time_us)
+        self._woken = False
+        self._take_inbox(time_us)
+        self.session.tick(time_us)
+        work = self.session.take(time_us)
+        self._sockets.carry_out(work)
+        self._deliver(work.completed)
+
+    def _take_inbox(self, time_us: int) -> None:
+        inbox = self._inbox
+        for _ in range(len(inbox)):
+            call = inbox.popleft()
+            if type(call) is Append:
+                self.session.append(call, time_us)
+            else:
+                assert isinstance(call, Request)
+                self.session.request(call, time_us)
+
+    def _finished(self) -> bool:
+        if self._stop_us is None or self._inbox:
+            return False
+        return not self.session.appending or now_us() >= self._stop_us
+
+    def _deliver(self, completed: list[Call]) -> None:
+        if completed:
+            with self._room_changed:
+                if self._room.leave(completed):
+                    self._room_changed.notify_all()
+        for call in completed:
+            if call.error is None:
+                call.future.set_result(call.result)
+            else:
+                call.future.set_exception(call.error)
+
+    def _deliver_rest(self) -> None:
+        """Leave nobody waiting: a store that stops tells every call what is known of it."""
+        self.session.abandon()
+        self._deliver(self.session.take(now_us()).completed)
+        self._drop_inbox()
+
+    def _drop_inbox(self) -> None:
+        while self._inbox:
+            call = self._inbox.popleft()
+            call.error = Closed(f"{call.what()}: {self._closed or 'the store is closed'}; nothing was sent")
+            self._deliver([call])
+
+    def _opened(self, link: Link) -> None:
+        for polled in (link.dealer, link.monitor):
+            self._links[polled] = link
+            self._poller.register(polled, zmq.POLLIN)
+
+    def _closing(self, link: Link) -> None:
+        for polled in (link.dealer, link.monitor):
+            del self._links[polled]
+            self._poller.unregister(polled)

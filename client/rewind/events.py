@@ -1,0 +1,116 @@
+"""What goes into a store and what comes out: new events, events, and the answers to appends.
+
+An event that was read keeps its ID and metadata as they came, and decodes them when they are asked for.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+import msgpack
+
+from rewind.tokens import Origin, make_token
+from rewind_cluster.client_messages import ANY_VERSION
+from rewind_cluster.clock import microseconds
+from rewind_cluster.names import NO_STREAM as _NO_STREAM
+
+ANY: Final = ANY_VERSION
+"""`expected` of an append that takes whatever version the stream has."""
+NO_STREAM: Final = _NO_STREAM
+"""`expected` of an append that must be the stream's first."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def time_of(timestamp: int) -> datetime:
+    """Return the time of a timestamp, in UTC, to the microsecond."""
+    return _EPOCH + timedelta(microseconds=microseconds(timestamp))
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """An event to be appended.
+
+    `type`: 1 to 255 bytes of UTF-8. `data`: at most 1 MiB, opaque to the cluster. `id`: drawn at random where it is
+    None; give it where a retry must be recognised beyond this store's life. `metadata`: text to JSON values, at most
+    64 KiB packed.
+    """
+
+    type: str
+    data: bytes
+    id: UUID | None = None
+    metadata: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An event that was read.
+
+    `version`: its place in its stream, from 1. `position`: its place in its context within `partition`, from 1.
+    `timestamp`: of the hybrid logical clock, microseconds since the epoch times 4,096, plus a counter.
+    """
+
+    stream: str
+    version: int
+    type: str
+    data: bytes
+    timestamp: int
+    position: int
+    partition: int
+    _id: bytes
+    _metadata: bytes | None
+
+    @property
+    def id(self) -> UUID:
+        """The event's ID."""
+        return UUID(bytes=self._id)
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """The event's metadata, decoded anew each time; empty where there is none."""
+        if self._metadata is None:
+            return {}
+        metadata: dict[str, Any] = msgpack.unpackb(self._metadata)
+        return metadata
+
+    @property
+    def time(self) -> datetime:
+        """When the event was appended, in UTC, as the leader's clock said."""
+        return time_of(self.timestamp)
+
+
+@dataclass(frozen=True, slots=True)
+class AppendResult:
+    """Where an append's last event stands: `version` in its stream, `position` in its context within `partition`."""
+
+    version: int
+    position: int
+    partition: int
+    timestamp: int
+    _origin: Origin = field(repr=False)
+
+    @property
+    def time(self) -> datetime:
+        """The timestamp as a time in UTC."""
+        return time_of(self.timestamp)
+
+    @property
+    def token(self) -> str:
+        """A token for `at_least`: a read with it sees this append."""
+        return make_token(self._origin, {self.partition: self.position})
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """A context. `ordered`: all of it lives in one partition, `partition`, which is None otherwise."""
+
+    name: str
+    number: int
+    partition: int | None
+
+    @property
+    def ordered(self) -> bool:
+        """Whether the context has one total order, and atomic appends to any of its streams."""
+        return self.partition is not None

@@ -1,0 +1,212 @@
+"""The engine behind an asyncio store: the session, run by the event loop itself, without a thread.
+
+ZeroMQ's descriptors tell of changes, not of states: once one is heard its socket must be drained, and looked at again
+after sending, for sending takes the news in as well. That costs a fraction of what `zmq.asyncio` does with a future
+per message.
+"""
+
+import asyncio
+import logging
+import os
+import random
+import socket
+from collections import deque
+from typing import Any
+
+import zmq
+
+from rewind.appending import Append
+from rewind.engine import now_us
+from rewind.errors import Closed, InvalidArgument
+from rewind.requests import Call, Request
+from rewind.room import Room
+from rewind.session import Session
+from rewind.sockets import DRAIN_MESSAGES_MAX, Link, Sockets
+
+logger = logging.getLogger("rewind.client")
+
+
+class LoopEngine:
+    """Runs a session on the running event loop."""
+
+    def __init__(self, addresses: tuple[str, ...], program: str) -> None:
+        self._loop = asyncio.get_running_loop()
+        _check_watches(self._loop)
+        self.session = Session(addresses, program, random.random)
+        self._pid = os.getpid()
+        self._closed = ""  # why no calls are taken any more
+        self._room = Room()
+        self._waiting_for_room: deque[asyncio.Future[None]] = deque()
+        self._drained: asyncio.Future[None] | None = None  # told when no append is under way any more
+        self._turn_due = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_us = 0
+        self._links: dict[str, Link] = {}
+        self._sockets = Sockets(self.session, self._opened, self._closing)
+        self._schedule()
+
+    def check_open(self) -> None:
+        """Raise `Closed` if the store cannot be used (here)."""
+        if self._closed:
+            raise Closed(self._closed)
+        if self._pid != os.getpid():
+            raise Closed(
+                f"this store belongs to process {self._pid}, which forked this one; connect again after a fork"
+            )
+        if asyncio.get_running_loop() is not self._loop:
+            raise InvalidArgument("this store belongs to another event loop; connect in the one that uses it")
+
+    def start(self, call: Call) -> "asyncio.Future[Any]":
+        """Begin a call and return its future."""
+        self.check_open()
+        call.future = self._loop.create_future()
+        if type(call) is Append:
+            self._room.enter(call)
+            self.session.append(call, now_us())
+        else:
+            assert isinstance(call, Request)
+            self.session.request(call, now_us())
+        self._schedule()
+        return call.future  # type: ignore[no-any-return] # a call does not know which kind of future it has
+
+    async def start_append(self, append: Append) -> "asyncio.Future[Any]":
+        """Begin an append once there is room for it. Raises `Overloaded` if none comes in time."""
+        if not self._room.is_free():
+            await self._wait_for_room(append)
+        return self.start(append)
+
+    async def _wait_for_room(self, append: Append) -> None:
+        try:
+            async with asyncio.timeout(append.timeout_us / 1e6):
+                while not self._room.is_free():
+                    room = self._loop.create_future()
+                    self._waiting_for_room.append(room)
+                    await room
+        except TimeoutError:
+            raise self._room.overloaded(append) from None
+
+    async def close(self, timeout_us: int) -> None:
+        """Take no more calls, wait for the appends under way, and stop."""
+        if self._closed or self._pid != os.getpid():
+            return
+        self._closed = "the store is closed; connect again"
+        try:
+            if self.session.appending:
+                self._drained = self._loop.create_future()
+                async with asyncio.timeout(timeout_us / 1e6):
+                    await self._drained
+        except TimeoutError:
+            pass  # each append is told below what is known of it
+        finally:
+            if not self._sockets.closed:
+                self._stop()
+
+    def _stop(self) -> None:
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+        self.session.abandon()
+        self._deliver(self.session.take(now_us()).completed)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._sockets.close()
+
+    # ── on the loop ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _schedule(self) -> None:
+        # At the end of the loop's turn, so that all appends of the tasks it wakes now go out together.
+        if not self._turn_due:
+            self._turn_due = True
+            self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._turn_due = False
+        if self._sockets.closed:
+            return
+        try:
+            self._step()
+        except Exception:
+            logger.exception("the client broke down; its store is closed")
+            self._closed = "the store broke down, see the log; connect again"
+            self._stop()
+
+    def _step(self) -> None:
+        time_us = now_us()
+        self.session.tick(time_us)
+        work = self.session.take(time_us)
+        self._sockets.carry_out(work)
+        for address, _ in work.send:
+            link = self._links.get(address)
+            if link is not None and int(link.dealer.get(zmq.EVENTS)) & zmq.POLLIN:
+                self._readable(link)
+        self._deliver(work.completed)
+        self._set_timer(time_us)
+        if self._drained is not None and not self._drained.done() and not self.session.appending:
+            self._drained.set_result(None)
+
+    def _readable(self, link: Link) -> None:
+        if self._links.get(link.address) is not link:
+            return
+        if self._sockets.drain(link, now_us()) == DRAIN_MESSAGES_MAX:
+            self._loop.call_soon(self._readable, link)
+        self._schedule()
+
+    def _monitored(self, link: Link) -> None:
+        if self._links.get(link.address) is not link:
+            return
+        self._sockets.drain_monitor(link, now_us())
+        self._schedule()
+
+    def _set_timer(self, time_us: int) -> None:
+        """See to it that a turn comes when the session wants one; an earlier one does no harm."""
+        wake_us = self.session.wake_us
+        if self._timer is not None and self._timer_us <= wake_us:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_us = wake_us
+        self._timer = self._loop.call_later(max(0, wake_us - time_us) / 1e6, self._timed)
+
+    def _timed(self) -> None:
+        self._timer = None
+        self._schedule()
+
+    def _deliver(self, completed: list[Call]) -> None:
+        self._room.leave(completed)
+        for call in completed:
+            future = call.future
+            if future.done():  # its task was cancelled; what it began goes on
+                continue
+            if call.error is None:
+                future.set_result(call.result)
+            else:
+                future.set_exception(call.error)
+        while self._waiting_for_room and self._room.is_free():
+            # All of them: each looks again, and the rest come back.
+            waiter = self._waiting_for_room.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def _opened(self, link: Link) -> None:
+        self._links[link.address] = link
+        self._loop.add_reader(link.dealer.fileno(), self._readable, link)
+        self._loop.add_reader(link.monitor.fileno(), self._monitored, link)
+        # News is only signalled to those who have looked in vain before.
+        self._loop.call_soon(self._monitored, link)
+
+    def _closing(self, link: Link) -> None:
+        if self._links.get(link.address) is link:
+            del self._links[link.address]
+        self._loop.remove_reader(link.dealer.fileno())
+        self._loop.remove_reader(link.monitor.fileno())
+
+
+def _check_watches(loop: asyncio.AbstractEventLoop) -> None:
+    ends = socket.socketpair()
+    try:
+        loop.add_reader(ends[0], lambda: None)
+        loop.remove_reader(ends[0])
+    except NotImplementedError:
+        raise InvalidArgument("this event loop cannot watch sockets; use one with add_reader") from None
+    finally:
+        for end in ends:
+            end.close()

@@ -1,0 +1,127 @@
+"""Reading a stream, without input and output: which chunk to ask for next, and which events of it were asked for.
+
+Chunks hold whole appends, so their ends may reach beyond what is wanted; events are cut to `after`, `limit` and
+`reverse` here, and checked to follow one another without a hole.
+"""
+
+from rewind.errors import ProtocolError
+from rewind.events import Event
+from rewind.inquiries import Chunk, StoredAppend, View, read_chunk
+from rewind.requests import Request
+from rewind.tokens import Origin, make_token
+from rewind_cluster.errors import DamagedError
+from rewind_cluster.records import ID_BYTES, unpack_events
+
+CHUNK_EVENTS_MAX = 1000  # one is being consumed and one is on its way: a reader holds two thousand events at most
+CHUNK_BYTES_TARGET = 1024 * 1024
+
+
+class StreamRead:
+    """One read of a stream. `next_request` and `take` alternate until `next_request` returns None."""
+
+    def __init__(
+        self,
+        origin: Origin,
+        partition: int,
+        stream: str,
+        view: View,
+        timeout_us: int,
+        *,
+        after: int,
+        limit: int | None,
+        reverse: bool,
+    ) -> None:
+        self._origin = origin
+        self._partition = partition
+        self._stream = stream
+        self._view = view
+        self._timeout_us = timeout_us
+        self._after = after
+        self._left = limit
+        self._reverse = reverse
+        self._last: int | None = None  # version of the event that was taken last
+        self._ended = limit == 0
+        self._seen = view.at_least
+
+    @property
+    def token(self) -> str:
+        """A token of what this read has seen so far."""
+        return make_token(self._origin, {self._partition: self._seen})
+
+    def next_request(self) -> Request | None:
+        """Return the request for the next chunk, or None at the end."""
+        if self._ended:
+            return None
+        start: int | None
+        if self._reverse:
+            start = None if self._last is None else self._last - 1
+        else:
+            start = self._after if self._last is None else self._last
+        return read_chunk(
+            self._origin,
+            self._partition,
+            self._stream,
+            self._view,
+            self._timeout_us,
+            after=start,
+            count_max=CHUNK_EVENTS_MAX if self._left is None else min(self._left, CHUNK_EVENTS_MAX),
+            bytes_max=CHUNK_BYTES_TARGET,
+            reverse=self._reverse,
+        )
+
+    def take(self, chunk: Chunk) -> list[Event]:
+        """Return the events of a chunk that were asked for, in order. Raises `ProtocolError`."""
+        self._seen = max(self._seen, chunk.position)
+        events: list[Event] = []
+        for stored in chunk.appends:
+            events.extend(self._events(stored))
+        if self._left is not None:
+            events = events[: self._left]
+            self._left -= len(events)
+        if events:
+            self._check_order(events)
+            self._last = events[-1].version
+        elif chunk.more and not self._reverse:
+            raise ProtocolError(f"reading stream {self._stream!r}: a node said there is more and sent none; try again")
+        first = self._after + 1 if self._reverse else None
+        self._ended = not chunk.more or not events or self._left == 0 or self._last == first
+        return events
+
+    def _events(self, stored: StoredAppend) -> list[Event]:
+        append = stored.append
+        try:
+            events = unpack_events(append.events)
+        except DamagedError as error:  # its checksum holds, so this is how it was stored
+            raise ProtocolError(f"reading stream {self._stream!r} at version {append.first_version}: {error}") from None
+        first, last = append.first_version, append.last_version
+        low, high = max(first, self._after + 1), last
+        if self._last is not None:
+            low, high = (low, min(high, self._last - 1)) if self._reverse else (max(low, self._last + 1), high)
+        versions = range(high, low - 1, -1) if self._reverse else range(low, high + 1)
+        return [
+            Event(
+                append.stream,
+                version,
+                events.types[version - first],
+                events.datas[version - first],
+                stored.timestamp + append.place + version - first,
+                stored.first_position + append.place + version - first,
+                self._partition,
+                events.ids[(version - first) * ID_BYTES : (version - first + 1) * ID_BYTES],
+                events.metadatas[version - first],
+            )
+            for version in versions
+        ]
+
+    def _check_order(self, events: list[Event]) -> None:
+        step = -1 if self._reverse else 1
+        if self._last is not None:
+            expected = self._last + step
+        else:
+            expected = events[0].version if self._reverse else self._after + 1
+        for event in events:
+            if event.version != expected:
+                raise ProtocolError(
+                    f"reading stream {self._stream!r}: version {event.version} came where {expected} belongs; try again"
+                )
+            expected += step

@@ -208,7 +208,7 @@ class Writer:
                 if append is None:
                     continue
                 if code == Code.OK:
-                    append.result = self._result(append, answer[2], answer[3])
+                    append.result = self._result(append, answer[2])
                     del unsettled[sequence]
                     completed.append(append)
                     continue
@@ -224,18 +224,16 @@ class Writer:
             self._raise_low()
         return rejection
 
-    def _result(self, append: Append, timestamp: int, places: list[list[int]]) -> AppendResult | list[AppendResult]:
+    def _result(self, append: Append, places: list[list[int]]) -> AppendResult | list[AppendResult]:
         if len(places) != len(append.parts):
             raise ProtocolError(f"an append of {len(append.parts)} parts was answered with {len(places)}")
         self.backoff.reset()
-        version, last_position = places[-1]
-        last = AppendResult(version, last_position, self.partition, timestamp, self.origin)
         if not append.many:
-            return last
-        # One after the other in their entry, events differ in timestamp by as much as in position.
+            version, position, timestamp = places[0]
+            return AppendResult(version, position, self.partition, timestamp, self.origin)
         return [
-            AppendResult(version, position, self.partition, timestamp - (last_position - position), self.origin)
-            for version, position in places
+            AppendResult(version, position, self.partition, timestamp, self.origin)
+            for version, position, timestamp in places
         ]
 
     def _refused(self, append: Append, epoch: int, code: int, answer: list[Any]) -> Rejection | None:

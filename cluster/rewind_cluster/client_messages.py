@@ -217,7 +217,7 @@ class AppendBatch:
 class AppendsDone:
     """How appends of a session ended, in any order.
 
-    `answers` holds `[sequence, 0, timestamp, [[version, position], …]]` (of the last event; one pair per part of the
+    `answers` holds `[sequence, 0, [[version, position, timestamp], …]]` (of the last event of each part of the
     append) or `[sequence, code, …]`: after WRONG_VERSION stream, expected, actual, logged; after NOT_LEADER the
     leader's node ID or "" and the term; after any other a text. A WRONG_VERSION that is `logged` stands under the
     append's number for every copy of it; one that is not speaks for its own copy alone, so it is final only where no

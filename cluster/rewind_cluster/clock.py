@@ -8,6 +8,7 @@ safety depends on it.
 COUNTER_BITS = 12
 CLOCK_AHEAD_MAX_US = 60 * 1_000_000  # a client's clock may push ours by a minute, not by a year
 TIMESTAMP_MAX = (1 << 64) - 1
+CLOCK_MAX = TIMESTAMP_MAX - (1 << 60)  # the year 2103: no clock says more, and what is left is never used up
 
 
 class HybridClock:
@@ -22,8 +23,9 @@ class HybridClock:
         return self.latest
 
     def observe(self, timestamp: int) -> None:
-        """Take in a timestamp from another node, which is trusted."""
-        self.latest = max(self.latest, timestamp)
+        """Take in a timestamp from another node, which is trusted unless it is beyond `CLOCK_MAX`."""
+        if timestamp <= CLOCK_MAX:
+            self.latest = max(self.latest, timestamp)
 
     def observe_client(self, timestamp: int, wall_us: int) -> None:
         """Take in a timestamp from a client, at most `CLOCK_AHEAD_MAX_US` ahead of `wall_us`."""

@@ -4,6 +4,7 @@ The map is a state machine: a founding record, then the records of partition 0's
 all that have applied the same index hold the same.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import msgpack
 
 from rewind_cluster.errors import ClusterError, DamagedError, InvalidArgumentError, ProtocolError
-from rewind_cluster.membership import Member, Membership
+from rewind_cluster.membership import NODE_BYTES_MAX, Member, Membership
 from rewind_cluster.names import CONTEXTS_MAX, CONTROL, DEFAULT_CONTEXT, PARTITIONS_MAX, SLOTS, check_context_name
 from rewind_cluster.raft_messages import ReplicaId
 from rewind_cluster.records import RecordKind, pack_record
@@ -20,6 +21,7 @@ CONTROL_VOTERS_MAX = 5  # more voters would make partition 0 slower without maki
 NODES_MAX = 1000
 FIELD_BYTES_MAX = 1024
 NODE_FIELDS = 6
+ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}\Z")  # what every node can try to dial
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,10 @@ class NodeInfo:
         texts, labels = fields[:5], fields[5]
         if not all(type(text) is str and 0 < len(text) <= FIELD_BYTES_MAX for text in texts):
             raise ProtocolError("a node's ID, name or address is not a short text")
+        if any(len(text.encode()) > NODE_BYTES_MAX for text in texts[:2]):
+            raise ProtocolError(f"a node's ID or name is over the limit of {NODE_BYTES_MAX} bytes")
+        if not all(ADDRESS.match(text) for text in texts[2:]):
+            raise ProtocolError("a node's address is not HOST:PORT")
         if type(labels) is not dict or not all(type(k) is str and type(v) is str for k, v in labels.items()):
             raise ProtocolError("a node's labels are not a map of texts")
         return cls(texts[0], texts[1], texts[2], texts[3], texts[4], labels)

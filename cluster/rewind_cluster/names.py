@@ -42,9 +42,13 @@ def check_stream_name(name: object) -> str:
     return _check_text("stream name", name, STREAM_BYTES_MAX)
 
 
-@lru_cache(maxsize=4096)  # an application has few types and sends each of them all the time
 def check_type_name(name: object) -> str:
     """Return `name` if it may name a type of event, else raise `InvalidArgumentError`."""
+    return _check_type(name) if type(name) is str else _check_text("event type", name, TYPE_BYTES_MAX)
+
+
+@lru_cache(maxsize=4096)  # an application has few types and sends each of them all the time
+def _check_type(name: str) -> str:
     return _check_text("event type", name, TYPE_BYTES_MAX)
 
 

@@ -162,20 +162,20 @@ class _Applying:
         index.streams.add(entry.context, stream, StreamRow(first_version, count, entry.index, offset, length))
         self._place = place + count
         self.appends.append(append)
-        last = (head + count, entry.first_position + self._place - 1)
-        timestamp = entry.timestamp + self._place - 1
+        ahead = self._place - 1
+        last = (head + count, entry.first_position + ahead, entry.timestamp + ahead)
         answers = self._answers
         if answers and session == self._session and low == self._low:
             following = sequence - self._first - len(answers)
             if following == 0:
-                answers.append(done(timestamp, [last]))
+                answers.append(done([last]))
                 return
             if following == -1:  # another part of the same append
-                answers[-1] = done(timestamp, [*answers[-1][2], last])
+                answers[-1] = done([*answers[-1][1], last])
                 return
         self._settle()
         self._session, self._first, self._low, self._offset = session, sequence, low, offset
-        self._answers = [done(timestamp, [last])]
+        self._answers = [done([last])]
 
     def _refuse(self, offset: int, refusal: Refusal) -> None:
         self._settle()

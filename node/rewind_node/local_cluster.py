@@ -183,6 +183,9 @@ class LocalCluster:
                 if time.monotonic() > give_up:
                     raise NotReadyError(f"node {node.name} is not ready after {timeout_s:.0f} s: {complaint}")
                 time.sleep(POLL_INTERVAL_S)
+        for node in self.nodes:
+            if (code := node.exit_code()) is not None:
+                raise NodeEndedError(node.name, code, node.last_words())
 
     def status(self, *, but: LocalNode | None = None) -> dict[str, Any] | None:
         """Return `/api/status` of the first node that answers, leaving one out if asked; None if none does."""
@@ -216,6 +219,10 @@ def complaint_of(node: LocalNode) -> str | None:
     """Return why a node is not ready, None if it is."""
     try:
         _get(node, "/readyz").close()
+        with _get(node, "/api/status") as response:
+            pids = {row["pid"] for row in json.load(response).get("nodes", ()) if row["http_address"] == node.http_address}
+        if pids and pids != {node.pid}:
+            return f"another node than ours answers at {node.http_address}"
     except HTTPError as error:
         with error:
             return "; ".join(error.read().decode(errors="replace").split("\n")).strip("; ")

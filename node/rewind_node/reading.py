@@ -91,14 +91,12 @@ class Reader:
         `parts`: stream, expected version and the events' ids, one after the other.
         """
         places = []
-        timestamp = 0
         for stream, expected, ids in parts:
             found = self._place_of(context, stream, expected, ids)
             if found is None:
                 return None
-            version, position, timestamp = found
-            places.append((version, position))
-        return done(timestamp, places)
+            places.append(found)
+        return done(places)
 
     def _place_of(self, context: int, stream: str, expected: int, ids: bytes) -> tuple[int, int, int] | None:
         last_version = expected + len(ids) // ID_BYTES

@@ -115,7 +115,7 @@ def _partition(node: "Node", partition: int, reports: dict[str, dict[int, list[A
     told = next((row[2] for row in rows.values() if row[3] == newest and row[2]), None)
     if told is not None and told != node.me.id and not node.peers.is_up(told):
         told = None  # it has not been heard of since, so nobody knows whether it still leads
-    matches = dict(leading[6]) if leading else {}
+    matches = {match[0]: match[1] for match in leading[6]} if leading else {}
     replicas = []
     for member in node.membership(partition).members.values():
         row = rows.get(member.node)
@@ -131,7 +131,7 @@ def _partition(node: "Node", partition: int, reports: dict[str, dict[int, list[A
         "partition": partition,
         "leader": node.name_of(told) if told else None,
         "term": newest,
-        "commit": max((row[4] for row in rows.values()), default=None),
+        "commit": leading[4] if leading else max((row[4] for row in rows.values()), default=None),
         "replicas": replicas,
     }
 

@@ -278,8 +278,8 @@ class FakeCluster:
             self.positions[message.context, message.partition] = first_position + len(events) - 1
             self.clock += len(events) - 1
             self.appended += len(events)
-            places.append([append.last_version, first_position + len(events) - 1])
-        return [int(Code.OK), self.clock, places]
+            places.append([append.last_version, first_position + len(events) - 1, self.clock])
+        return [int(Code.OK), places]
 
     def _earlier(self, message: AppendBatch, parts: list[Any]) -> list[Any] | None:
         """Return the answer to an append whose events are there already (of one part)."""
@@ -293,7 +293,7 @@ class FakeCluster:
         for stored in self.streams.get((message.context, stream), []):
             ahead = last - stored.first_version
             if 0 <= ahead < stored.count:
-                return [int(Code.OK), stored.timestamp + ahead, [[last, stored.first_position + ahead]]]
+                return [int(Code.OK), [[last, stored.first_position + ahead, stored.timestamp + ahead]]]
         return None
 
     def _ordered(self, context: int) -> bool:

@@ -283,7 +283,7 @@ def test_an_answer_of_an_older_epoch_is_true_and_its_refusal_settles_one_copy(la
     lab.advance(400_000)
     first = _last_batch(old, AppendBatch)
 
-    answers = [[2, 0, 99, [[7, 7]]], [3, int(Code.OVERLOADED), "full"]]
+    answers = [[2, 0, [[7, 7, 99]]], [3, int(Code.OVERLOADED), "full"]]
     told = AppendsDone(partition, first.session, first.epoch, answers, 0)
     lab.push([(old, lab.routes[old.address], [_encode(told)])])
     lab.settle()

@@ -51,6 +51,12 @@ def events_named(*names: str, types: str = "Happened") -> bytes:
     return pack_events(Events(ids, [types] * len(names), [name.encode() for name in names], [None] * len(names)))
 
 
+def places(answer: list[Any]) -> list[list[int]]:
+    """Return version and position of each part of an append that took effect."""
+    assert answer[0] == Code.OK, answer
+    return [[version, position] for version, position, _ in answer[1]]
+
+
 class Host:
     """One machine: an engine that survives crashes, and a node core while it is up."""
 
@@ -445,3 +451,9 @@ def cluster() -> Cluster:
 def named() -> Callable[..., bytes]:
     """Return the function that packs one event per name."""
     return events_named
+
+
+@pytest.fixture
+def places_of() -> Callable[[list[Any]], list[list[int]]]:
+    """Return the function that takes version and position out of an answer."""
+    return places

@@ -107,7 +107,7 @@ class ClientProtocol:
 
     def _hello(self, route: bytes, message: Hello) -> None:
         node = self._node
-        if not set(message.versions) & set(PROTOCOL_VERSIONS):
+        if not any(version in PROTOCOL_VERSIONS for version in message.versions):
             text = f"this node speaks protocol versions {list(PROTOCOL_VERSIONS)}, not {message.versions}; upgrade one"
             self._refuse(route, "version", text)
         elif node.founding is None:
@@ -236,7 +236,8 @@ class ClientProtocol:
     def _refuse_batch(
         self, client: Client, batch: AppendBatch, requests: list[list[Any]], code: Code, text: str
     ) -> None:
-        client.refused[batch.partition] = max(batch.epoch, client.refused.get(batch.partition, -1))
+        if self._node.map is not None and batch.partition in self._node.map.partitions:
+            client.refused[batch.partition] = max(batch.epoch, client.refused.get(batch.partition, -1))
         self._node.metrics.refusals[code.name.lower()] += len(requests)
         burst = Burst(client, batch.partition, batch.session, batch.epoch)
         for request in requests:
@@ -246,8 +247,9 @@ class ClientProtocol:
         node = self._node
         replica = self._data_partition(message.partition)
         try:
-            if not isinstance(message, ListStreams):
-                check_stream_name(message.stream)
+            for name in (message.prefix, message.after) if isinstance(message, ListStreams) else (message.stream,):
+                if name or not isinstance(message, ListStreams):
+                    check_stream_name(name)
         except ClusterError as error:
             self._fail(client, message.request, Code.INVALID, str(error))
             return

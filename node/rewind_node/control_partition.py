@@ -26,6 +26,8 @@ from rewind_node.connections import Client, Outbox
 from rewind_node.replica import PendingRead, Replica
 from rewind_node.store import Store
 
+CREATING_MAX = 1000  # contexts asked for and not yet created; each takes a round trip and an fsync
+
 
 class ControlPartition(Replica):
     """This node's replica of partition 0."""
@@ -69,7 +71,11 @@ class ControlPartition(Replica):
         """Create a context, or find it; return False if this replica does not lead."""
         if not self.leading or self.raft.transferring:
             return False
-        self._creating.append((client, message))
+        if len(self._creating) >= CREATING_MAX:
+            text = "too many contexts are being created; retry later"
+            self._outbox.send(client, Failed(message.request, Code.OVERLOADED, text, "", 0))
+        else:
+            self._creating.append((client, message))
         return True
 
     def find(self, client: Client, message: FindContext) -> None:
@@ -108,7 +114,8 @@ class ControlPartition(Replica):
 
     def learn_node(self, node: NodeInfo) -> None:
         """Take in how a node describes itself: the leader logs it where the map says otherwise."""
-        if self.map.nodes.get(node.id) != node:
+        known = self.map.nodes.get(node.id)
+        if known != node and (known is not None or len(self.map.nodes.keys() | self._nodes.keys()) < NODES_MAX):
             self._nodes[node.id] = node
 
     # What a replica does.
@@ -191,7 +198,9 @@ class ControlPartition(Replica):
 
     def adopt_nodes(self) -> None:
         """Give each node that has no replica of partition 0 a learner, one change at a time."""
-        if not self.leading or not self.raft.committed_in_term or self.applied < self.raft.log.last_index:
+        if not self.leading or self.raft.transferring or not self.raft.committed_in_term:
+            return
+        if self.applied < self.raft.log.last_index:
             return
         membership = self.raft.membership
         placed = {member.node for member in membership.members.values()}
@@ -203,4 +212,5 @@ class ControlPartition(Replica):
     @property
     def wants_turn(self) -> bool:
         """Whether a proposal waits for the turn to come."""
-        return self.leading and bool(self._creating or self._nodes) and self.applied >= self._proposed_index
+        waits = bool(self._creating or self._nodes) and self.applied >= self._proposed_index
+        return waits and self.leading and not self.raft.transferring

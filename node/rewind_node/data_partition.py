@@ -85,8 +85,10 @@ class DataPartition(Replica):
         if client.refused.get(self.partition, -1) >= batch.epoch:
             code, detail = Code.EPOCH, list[Any]([""])
         elif self._leadership is not None and self.leading:
-            self._leadership.take(client, batch, requests)
-            return
+            leadership = self._leadership
+            if self.guard(lambda: leadership.take(client, batch, requests)):
+                return
+            code, detail = Code.OPEN, [f"this replica is under repair: {self.damage}"]
         else:
             code, detail = Code.NOT_LEADER, [*leader]
         client.refused[self.partition] = max(batch.epoch, client.refused.get(self.partition, -1))

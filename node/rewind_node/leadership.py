@@ -12,8 +12,8 @@ from rewind_cluster.client_messages import ANY_VERSION, SESSION_WINDOW, AppendBa
 from rewind_cluster.clock import HybridClock
 from rewind_cluster.cluster_map import ClusterMap, ContextInfo
 from rewind_cluster.entry import Entry
-from rewind_cluster.errors import ClusterError, TooLargeError
-from rewind_cluster.names import APPEND_BYTES_MAX, check_stream_name, slot
+from rewind_cluster.errors import ClusterError, DamagedError, TooLargeError
+from rewind_cluster.names import APPEND_BYTES_MAX, APPEND_EVENTS_MAX, check_stream_name, slot
 from rewind_cluster.raft import Raft
 from rewind_cluster.records import Append, RecordKind, check_events, pack_append, pack_record, pack_refusal
 from rewind_node.applying import Applied, EventIndex
@@ -24,7 +24,8 @@ from rewind_node.reading import Reader
 
 ENTRY_BODY_BYTES_TARGET = 1024 * 1024  # a draft this large is closed: replication and reads move whole entries
 TAIL_BYTES_MAX = 32 * 1024 * 1024  # uncommitted at one leader; beyond it appends are refused as `OVERLOADED`
-JUDGEMENTS_MAX = 10_000  # refusals under way at one leader, each with its request's events
+JUDGEMENTS_MAX = 10_000  # refusals under way at one leader, each with its request's event IDs
+OPENING_MAX = 1000  # sessions asked for in one turn; each is an entry, and a client needs one
 
 
 class Draft:
@@ -94,7 +95,19 @@ class Leadership:
 
     def open_session(self, client: Client, request: int) -> None:
         """Log a new session; who asked is answered once it is committed."""
-        self._opening.append((client, request))
+        if len(self._opening) >= OPENING_MAX or self._tail_is_full:
+            text = f"partition {self._partition} has too much to commit; retry later"
+            self._outbox.send(client, Failed(request, Code.OVERLOADED, text, "", 0))
+        elif not self._has_space():
+            text = f"too little disk space for partition {self._partition}; free some and retry"
+            self._outbox.send(client, Failed(request, Code.STORAGE_FULL, text, "", 0))
+        else:
+            self._opening.append((client, request))
+
+    @property
+    def _tail_is_full(self) -> bool:
+        gathered = sum(draft.body_bytes for draft in (*self._drafts.values(), *self._closed))
+        return self._overlay.tail_bytes + gathered > TAIL_BYTES_MAX
 
     def take(self, client: Client, batch: AppendBatch, requests: list[list[Any]]) -> None:
         """Judge the appends of a batch in order: each is taken, refused for good, or refused with all that follow."""
@@ -124,7 +137,7 @@ class Leadership:
     def _refusal_of_all(self, batch: AppendBatch) -> tuple[Code, str] | None:
         if self._raft.transferring:
             return Code.NOT_LEADER, ""
-        if self._overlay.tail_bytes > TAIL_BYTES_MAX or len(self._judging) > JUDGEMENTS_MAX:
+        if self._tail_is_full or len(self._judging) > JUDGEMENTS_MAX:
             return Code.OVERLOADED, f"partition {self._partition} has too much to commit; retry later"
         if not self._has_space():
             return Code.STORAGE_FULL, f"too little disk space for partition {self._partition}; free some and retry"
@@ -169,6 +182,8 @@ class Leadership:
             return
         try:
             checked, mismatch = self._judge(context, parts)
+        except DamagedError:
+            raise  # of this replica, not of the append
         except TooLargeError as error:
             self._outbox.answer(burst, sequence, [Code.TOO_LARGE, str(error)])
         except WrongPartitionError as error:
@@ -180,6 +195,7 @@ class Leadership:
                 self._write(burst, sequence, context.number, tail, checked)
                 return
             waiters = [(burst, sequence)]
+            checked = [part._replace(events=b"") for part in checked]  # the IDs suffice, and these wait for a round
             self._judging.add(
                 Judgement(context.number, burst.session, sequence, tail.low, is_open, checked, mismatch, waiters)
             )
@@ -189,7 +205,7 @@ class Leadership:
         checked: list[Part] = []
         heads: dict[str, int] = {}
         mismatch = None
-        size = 0
+        size = total = 0
         for stream, expected, packed, *_ in parts:
             self._check_owner(context, check_stream_name(stream))
             events = check_events(packed)
@@ -202,6 +218,9 @@ class Leadership:
             checked.append(Part(stream, expected, version, count, events.ids, packed))
             heads[stream] = version + count
             size += len(packed)
+            total += count
+        if total > APPEND_EVENTS_MAX:
+            raise TooLargeError(f"an append of {total} events is over the limit of {APPEND_EVENTS_MAX}")
         if size > APPEND_BYTES_MAX:
             raise TooLargeError(f"an append of {size} bytes is over the limit of {APPEND_BYTES_MAX}")
         return checked, mismatch
@@ -307,6 +326,8 @@ class Leadership:
         gathered = [draft.waiters for draft in (*self._drafts.values(), *self._closed)]
         waiting = [*self._overlay.resign(), *gathered]
         for burst, sequence in (*(each for waiters in waiting for each in waiters.appends), *self._judging.resign()):
+            refused = burst.client.refused
+            refused[self._partition] = max(burst.epoch, refused.get(self._partition, -1))
             self._outbox.answer(burst, sequence, [Code.OPEN, why])
         for client, request in (*(each for waiters in waiting for each in waiters.sessions), *self._opening):
             self._outbox.send(client, Failed(request, Code.NOT_LEADER, why, "", 0))

@@ -97,6 +97,8 @@ class Node:
         packed = store.node_value(FOUNDING_KEY)
         if packed is not None:
             self._enter_cluster(check_record(packed))
+        elif store.partitions():
+            raise DamagedError("there are replicas but no founding record: it is lost; replace this node")
         self._want_links()
 
     # The cluster.
@@ -307,10 +309,11 @@ class Node:
         for replica in self.replicas.values():
             if replica.reads_waiting or replica.checkpointed < replica.applied:
                 self.touch(replica)
-        if self.storage_full:
+        if self.storage_full or self.draining:
             self._hand_over()
         if self._report_us <= self.now_us:
             self._report_us = self.now_us + REPORT_INTERVAL_US
+            self.peer_protocol.repeat_hellos()
             self.peer_protocol.report(report(self))
 
     def _try_founding(self) -> None:

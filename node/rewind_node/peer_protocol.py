@@ -8,7 +8,7 @@ done anything.
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from rewind_cluster.cluster_map import NodeInfo
+from rewind_cluster.cluster_map import NODES_MAX, NodeInfo
 from rewind_cluster.errors import ClusterError, ProtocolError
 from rewind_cluster.names import CONTROL
 from rewind_cluster.peer_messages import (
@@ -22,17 +22,16 @@ from rewind_cluster.peer_messages import (
     PeerWelcome,
     RaftBatch,
 )
-from rewind_cluster.raft_messages import unpack_envelope
-from rewind_cluster.wire import PROTOCOL_VERSIONS
+from rewind_cluster.raft_messages import Envelope, unpack_envelope
+from rewind_cluster.wire import PROTOCOL_VERSIONS, check_shape
 from rewind_node.connections import Frames
 from rewind_node.exits import ForeignClusterError, UsageError
-from rewind_node.founding import Seed
+from rewind_node.founding import Seed, check_record
 from rewind_node.peers import Link, PeerReport, check_versions, plan_of
 
 if TYPE_CHECKING:
     from rewind_node.node import Node
 
-REPORT_FIELDS = 7
 FOREIGN_GRACE_US = 3_000_000  # how long a node that starts looks for its own cluster where another one answers
 
 
@@ -61,6 +60,12 @@ class PeerProtocol:
     def hello(self, link: Link) -> None:
         """Introduce this node to whoever answers at a link's address."""
         self._node.peers.send(link, self._introduce(PeerHello))
+
+    def repeat_hellos(self) -> None:
+        """Introduce this node again where nobody has answered: the hello or its answer may have been lost."""
+        for link in self._node.peers.links.values():
+            if link.up and link.node is None and not link.self_link and not link.foreign:
+                self.hello(link)
 
     def send_founding(self) -> None:
         """Pass the founding record on to every node that this one has met: a second hello carries it."""
@@ -172,7 +177,7 @@ class PeerProtocol:
 
     def _learn_founding(self, packed: bytes, cluster_id: str) -> None:
         node = self._node
-        if node.founding is None:
+        if node.founding is None and check_record(packed).cluster_id == cluster_id:
             node.accept_founding(packed)
         if node.cluster_id != cluster_id:
             raise ProtocolError("a hello's founding record names another cluster than the hello")
@@ -220,8 +225,6 @@ class PeerProtocol:
             raise UsageError(message.text)
         if message.code == "cluster":
             self._met_foreigner(link, message.cluster_id)
-        if message.code == "malformed":
-            self.hello(link)
 
     def _met_foreigner(self, link: Link, cluster_id: str) -> None:
         node = self._node
@@ -270,20 +273,35 @@ class PeerProtocol:
         (node.peers.full.add if message.full else node.peers.full.discard)(sender)
         for packed in message.envelopes:
             envelope = unpack_envelope(packed, frames)
-            if envelope.partition == CONTROL and node.control is None and node.founding is not None:
+            if self._names_newcomer(envelope):
                 node.adopt_learner(envelope.to)
             replica = node.replicas.get(envelope.partition)
-            if replica is not None and envelope.to == replica.raft.replica:
+            if replica is not None and envelope.to == replica.raft.replica != envelope.sender:
                 replica.senders[envelope.sender] = sender
                 replica.raft.step(envelope, node.now_us)
                 node.touch(replica)
+
+    def _names_newcomer(self, envelope: Envelope) -> bool:
+        """Return whether a message is for a replica of partition 0 that this node has just been given.
+
+        One that is here but damaged has made promises, and one of the founding was here once: neither may begin anew.
+        """
+        node = self._node
+        return (
+            envelope.partition == CONTROL
+            and envelope.to > NODES_MAX
+            and node.control is None
+            and CONTROL not in node.infirmary.repairs
+            and node.founding is not None
+        )
 
     def _status(self, route: bytes, message: PeerStatus, _frames: Iterator[bytes]) -> None:
         self._check_cluster(message.cluster_id)
         sender = self._node.peers.routes[route]
         for row in message.replicas:
-            if type(row) is not list or len(row) < REPORT_FIELDS:
-                raise ProtocolError("a replica's report is not an array of 7 or more")
+            check_shape("a replica's report", row, int, str, str, int, int, int, list)
+            for match in row[6]:
+                check_shape("a replica's match", match, str, int)
         self._node.peers.reports[sender] = PeerReport(message.pid, message.state, message.replicas, self._node.now_us)
 
     # Repair.
@@ -294,7 +312,10 @@ class PeerProtocol:
         replica = node.replicas.get(message.partition)
         if replica is None or not replica.leading:
             return
-        entries = replica.committed_entries(message.first, message.last)
+        entries: list[bytes] = []
+        if not replica.guard(lambda: entries.extend(replica.committed_entries(message.first, message.last))):
+            node.touch(replica)
+            return
         answer = EntriesAre(node.cluster_id, message.partition, message.replica, message.first, replica.raft.commit)
         node.peers.reply(route, answer, *entries)
 

@@ -16,7 +16,7 @@ from rewind_cluster.wire import PROTOCOL_VERSIONS
 from rewind_node.connections import Frames
 from rewind_node.founding import Plan, Seed
 
-ROUTES_MAX = 2 * NODES_MAX  # a node that reconnects has two for a moment
+ROUTES_MAX = 4 * NODES_MAX  # a node that dials us as a seed and as a member has two, four once it has reconnected
 
 
 @dataclass(slots=True)
@@ -76,6 +76,7 @@ class Peers:
 
     def welcomed(self, link: Link, node: NodeInfo, seed: Seed) -> None:
         """Take in that a node welcomed us."""
+        self._forget(link)  # another node may have been behind it, and what is meant for that one is not for this one
         link.node, link.seed, link.foreign = node, seed, ""
         self._by_node[node.id] = link
 
@@ -100,8 +101,8 @@ class Peers:
         return {link.address: link.seed for link in self.links.values() if link.seed is not None}
 
     def admit(self, route: bytes, node_id: str) -> None:
-        """Take in that a node has dialled us; an older route of it is forgotten."""
-        self.routes = {known: node for known, node in self.routes.items() if node != node_id}
+        """Take in that a node has dialled us; it may have several routes, and the oldest of all may be forgotten."""
+        self.routes.pop(route, None)
         if len(self.routes) >= ROUTES_MAX:
             del self.routes[next(iter(self.routes))]
         self.routes[route] = node_id
@@ -130,7 +131,7 @@ def plan_of(message: PeerHello | PeerWelcome) -> Plan:
 
 def check_versions(message: PeerHello, cluster_id: str) -> PeerRefused | None:
     """Return why a node that dialled us is refused, or None."""
-    if not set(message.versions) & set(PROTOCOL_VERSIONS):
+    if not any(version in PROTOCOL_VERSIONS for version in message.versions):
         text = f"this node speaks protocol versions {list(PROTOCOL_VERSIONS)}, yours {message.versions}; upgrade one"
         return PeerRefused("version", cluster_id, text)
     if cluster_id and message.cluster_id and message.cluster_id != cluster_id:

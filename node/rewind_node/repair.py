@@ -13,7 +13,7 @@ replaced under a new ID.
 from collections.abc import Sequence
 from dataclasses import replace
 
-from rewind_cluster.entry import NO_DIGEST, Entry
+from rewind_cluster.entry import NO_DIGEST, Entry, EntryKind
 from rewind_cluster.errors import DamagedError, ProtocolError
 from rewind_node.store import ReplicaState, Store
 
@@ -118,11 +118,31 @@ class Repair:
     def _take(self, data: bytes) -> None:
         entry = Entry.decode(data)
         self._check.take(entry)
+        self._note_membership(entry)
         if entry.index > self._store.last_index(self.partition):
             self._store.append_entries(self.partition, [entry])
         elif not self._is_stored(entry):
             self._store.replace_entry(self.partition, entry)
             self.repaired += 1
+
+    def _note_membership(self, entry: Entry) -> None:
+        """Keep the memberships in the state those of the log: what is put into it may be one, or replace one."""
+        state = self._state
+        assert state is not None
+        if entry.kind is EntryKind.MEMBERSHIP:
+            body = bytes(entry.body)
+            if entry.index > state.membership_index:
+                former, former_index = state.membership, state.membership_index
+                state = replace(state, previous_membership=former, previous_index=former_index)
+                state = replace(state, membership=body, membership_index=entry.index)
+            elif entry.index == state.membership_index:
+                state = replace(state, membership=body)
+            elif entry.index > state.previous_index:
+                state = replace(state, previous_membership=body, previous_index=entry.index)
+        elif entry.index == state.membership_index:  # it was never committed, and another leader's entry was
+            state = replace(state, membership=state.previous_membership, membership_index=state.previous_index)
+            state = replace(state, previous_membership=b"", previous_index=0)
+        self._state = state
 
     def _is_stored(self, entry: Entry) -> bool:
         try:

@@ -156,7 +156,8 @@ class Replica(ABC):
                 self.store.append_entries(self.partition, output.entries)
         self.apply()
         self.guard(self.settle_refusals)
-        self.checkpoint(now_us)
+        if self.damage is None:
+            self.guard(lambda: self.checkpoint(now_us))
         self.put_state()
         self._serve_reads(now_us)
         return owes
@@ -268,18 +269,28 @@ class Replica(ABC):
         return bool(self._reads)
 
     def _serve_reads(self, now_us: int) -> None:
-        if not self._reads:
+        if self.damage is not None:
+            self.quarantine(self.damage)
             return
-        waiting: list[PendingRead] = []
-        reads, self._reads = self._reads, waiting
-        for read in reads:
-            if read.index is not None and read.index <= self.applied and self.damage is None and read.ready():
-                if not self.guard(read.serve):
-                    read.fail(f"this replica is under repair: {self.damage}")
-            elif now_us > read.deadline_us:
-                read.fail("the deadline passed before this replica could serve the read")
-            else:
-                waiting.append(read)
+        reads, self._reads = self._reads, []
+        for place, read in enumerate(reads):
+            try:
+                if not self._serve_read(read, now_us):
+                    self._reads.append(read)
+            except DamagedError as error:
+                self._reads += reads[place:]
+                self.quarantine(str(error))
+                return
+
+    def _serve_read(self, read: PendingRead, now_us: int) -> bool:
+        """Serve a read or fail it, and return whether it is done with."""
+        if read.index is not None and read.index <= self.applied and read.ready():
+            read.serve()
+        elif now_us > read.deadline_us:
+            read.fail("the deadline passed before this replica could serve the read")
+        else:
+            return False
+        return True
 
     def _fail_fresh_reads(self, why: str) -> None:
         failed = [read for read in self._reads if read.round]

@@ -152,7 +152,7 @@ class ClientProtocol:
         node.outbox.send(client, Pong(node.clock.latest, node.now_us))
 
     def _get_map(self, client: Client, message: GetMap, _frames: Frames) -> None:
-        self._node.outbox.send(client, self._node.map_message(message.request))
+        self._node.outbox.send(client, self._node.leaders.map_message(message.request))
 
     def _get_status(self, client: Client, message: GetStatus, _frames: Frames) -> None:
         self._node.outbox.send(client, StatusIs(message.request, self._node.status()))
@@ -160,7 +160,7 @@ class ClientProtocol:
     def _fail(self, client: Client, request: int, code: Code, text: str, partition: int | None = None) -> None:
         node = self._node
         node.metrics.refusals[code.name.lower()] += 1
-        term, leader = (0, "") if partition is None else node.leaders.get(partition, (0, ""))
+        term, leader = (0, "") if partition is None else node.leaders.of(partition)
         node.outbox.send(client, Failed(request, code, text, leader, term))
 
     def _find_context(self, client: Client, message: FindContext, _frames: Frames) -> None:
@@ -230,7 +230,7 @@ class ClientProtocol:
             self._refuse_batch(client, batch, requests, Code.DEADLINE_PAST, "it arrived after its deadline")
         else:
             node.touch(replica)
-            term, leader = node.leaders[batch.partition]
+            term, leader = node.leaders.of(batch.partition)
             replica.append(client, batch, requests, (leader, term))
 
     def _refuse_batch(

@@ -220,7 +220,9 @@ def complaint_of(node: LocalNode) -> str | None:
     try:
         _get(node, "/readyz").close()
         with _get(node, "/api/status") as response:
-            pids = {row["pid"] for row in json.load(response).get("nodes", ()) if row["http_address"] == node.http_address}
+            pids = {
+                row["pid"] for row in json.load(response).get("nodes", ()) if row["http_address"] == node.http_address
+            }
         if pids and pids != {node.pid}:
             return f"another node than ours answers at {node.http_address}"
     except HTTPError as error:

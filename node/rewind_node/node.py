@@ -11,7 +11,6 @@ order of a turn:
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from rewind_cluster.client_messages import LeaderIs, MapIs
 from rewind_cluster.clock import HybridClock
 from rewind_cluster.cluster_map import ClusterMap, Founding, NodeInfo
 from rewind_cluster.errors import DamagedError
@@ -24,14 +23,14 @@ from rewind_cluster.raft_options import RaftOptions
 from rewind_node.client_protocol import ClientProtocol
 from rewind_node.connections import Frames, Outbox
 from rewind_node.control_partition import ControlPartition
-from rewind_node.data_partition import DataPartition
 from rewind_node.founding import Founder, Plan, check_record
 from rewind_node.infirmary import Infirmary
+from rewind_node.leaders import Leaders
 from rewind_node.metrics import Metrics
 from rewind_node.peer_protocol import PeerProtocol
 from rewind_node.peers import Peers
-from rewind_node.repair import DROP_ROWS
-from rewind_node.replica import Replica, first_state
+from rewind_node.placing import create_founding_replicas, create_replica, load_replica
+from rewind_node.replica import Replica
 from rewind_node.status import report, status
 from rewind_node.store import Store
 
@@ -81,8 +80,9 @@ class Node:
         self.draining = False
         self.storage_full = False
         self.joining = ""  # why this node has no replicas, where it has none
-        self.leaders: dict[int, tuple[int, str]] = {}  # partition → (term, node ID or "")
-        self._pick, self._new_id = pick, new_id
+        self.leaders = Leaders(self)
+        self.pick = pick
+        self._new_id = new_id
         self.infirmary = Infirmary(self)
         self._founder = Founder(me, plan)
         self._touched: dict[int, Replica] = {}
@@ -114,19 +114,10 @@ class Node:
             return
         founding = check_record(packed)
         self.store.put_node_value(FOUNDING_KEY, packed)
-        if any(node.id == self.me.id for node in founding.nodes):
-            for partition in range(founding.partitions + 1):
-                placement = founding.placement(partition)
-                replica = next((key for key, member in placement.members.items() if member.node == self.me.id), None)
-                if replica is not None:
-                    self._create_replica(partition, replica, placement)
+        create_founding_replicas(self.store, founding, self.me.id)
         self.store.commit()
         self._enter_cluster(founding)
         self.log.info("joined a cluster", cluster=founding.cluster_id, replicas=len(self.replicas))
-
-    def _create_replica(self, partition: int, replica: ReplicaId, membership: Membership) -> None:
-        self.store.create_partition(partition)
-        self.store.put_replica_state(partition, first_state(replica, membership))
 
     def _enter_cluster(self, founding: Founding) -> None:
         self.founding = founding
@@ -139,47 +130,14 @@ class Node:
 
     def load_replica(self, partition: int) -> None:
         """Bring the stored replica of a partition into service; damage puts it under repair instead."""
-        self.leaders.setdefault(partition, (0, ""))
         try:
-            while self._drops_rows(partition):
-                pass
-            replica = self._make_replica(partition)
+            replica = load_replica(self, partition)
         except DamagedError as error:
             self.infirmary.admit(partition, str(error))
             return
-        self.clock.observe(replica.raft.log.last_timestamp)
-        replica.raft.storage_full = self.storage_full
         self.replicas[partition] = replica
-
-    def _drops_rows(self, partition: int) -> bool:
-        """Drop rows that an unfinished repair has left: a replica that has applied nothing has none."""
-        state = self.store.replica_state(partition)
-        return state is not None and state.applied == 0 and not self.store.drop_indexes(partition, DROP_ROWS)
-
-    def _make_replica(self, partition: int) -> Replica:
-        assert self.map is not None
-        if partition == CONTROL:
-            self.control = ControlPartition(
-                self.store,
-                self.options,
-                self._pick,
-                self.now_us,
-                cluster_map=self.map,
-                clock=self.clock,
-                outbox=self.outbox,
-            )
-            return self.control
-        return DataPartition(
-            partition,
-            self.store,
-            self.options,
-            self._pick,
-            self.now_us,
-            cluster_map=self.map,
-            clock=self.clock,
-            outbox=self.outbox,
-            has_space=self.has_space,
-        )
+        if isinstance(replica, ControlPartition):
+            self.control = replica
 
     def _quarantine_damaged(self) -> None:
         """Take replicas that met damage in this turn out of service, and begin to repair them."""
@@ -202,7 +160,7 @@ class Node:
 
     def adopt_learner(self, replica: ReplicaId) -> None:
         """Become a learner of partition 0: its leader has given this node, which was new, a replica."""
-        self._create_replica(CONTROL, replica, Membership({}))
+        create_replica(self.store, CONTROL, replica, Membership({}))
         self.store.commit()
         self.load_replica(CONTROL)
         self.log.info("got a replica of partition 0", replica=replica)
@@ -337,7 +295,7 @@ class Node:
         """Close the turn's gathering: what may leave before the disk is queued."""
         for replica in self._touched.values():
             self._envelopes.extend(replica.flush(self.wall_us))
-            self._watch(replica)
+            self.leaders.watch(replica)
         self._send_envelopes()
 
     def persist(self) -> bool:
@@ -360,7 +318,7 @@ class Node:
         touched, self._touched = self._touched, {}
         for replica in touched.values():
             self._envelopes.extend(replica.persisted())
-            self._watch(replica)
+            self.leaders.watch(replica)
         self._send_envelopes()
         self._quarantine_damaged()
 
@@ -381,23 +339,7 @@ class Node:
             if link is not None:
                 self.peers.send(link, RaftBatch(self.cluster_id, clock, self.storage_full, batched), *frames)
 
-    # Who leads what.
-
-    def _watch(self, replica: Replica) -> None:
-        raft = replica.raft
-        leader = self.node_of(replica, raft.leader) if raft.leader else ""
-        term, known = self.leaders[replica.partition]
-        if (raft.term, leader) == (term, known):
-            return
-        self.leaders[replica.partition] = (raft.term, leader)
-        if raft.role is Role.CANDIDATE and raft.term != term:
-            self.metrics.elections_started += 1
-            self.log.info("campaigning", partition=replica.partition, term=raft.term)
-        if leader and leader != known:
-            self.metrics.leader_changes += 1
-            self.log.info("leader", partition=replica.partition, leader=self.name_of(leader), term=raft.term)
-        if leader or known:
-            self.client_protocol.broadcast(LeaderIs(replica.partition, raft.term, leader))
+    # Views.
 
     def name_of(self, node_id: str) -> str:
         """Return a node's name, or its ID where the map does not know it."""
@@ -408,23 +350,7 @@ class Node:
         assert self.map is not None
         self._map_index = self.map.index
         self._want_links()
-        self.client_protocol.broadcast(self.map_message(0))
-
-    def map_message(self, request: int) -> MapIs:
-        """Return the map as this node has it."""
-        assert self.map is not None
-        return MapIs(
-            request,
-            self.map.cluster_id,
-            self.map.index,
-            [list(pair) for pair in self.map.slot_ranges()],
-            [[node.id, node.name, node.address] for node in self.map.nodes.values()],
-            [[partition, term, leader] for partition, (term, leader) in self.leaders.items()],
-            [
-                [partition, [member.node for member in self.membership(partition).members.values()]]
-                for partition in (CONTROL, *self.map.partitions)
-            ],
-        )
+        self.client_protocol.broadcast(self.leaders.map_message(0))
 
     def membership(self, partition: int) -> Membership:
         """Return a partition's members as far as this node knows."""

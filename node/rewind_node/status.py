@@ -25,14 +25,14 @@ def report(node: "Node") -> PeerStatus:
 def _own_rows(node: "Node") -> dict[int, list[Any]]:
     rows = {replica.partition: _row(node, replica) for replica in node.replicas.values()}
     for partition in node.infirmary.repairs:
-        term, leader = node.leaders.get(partition, (0, ""))
+        term, leader = node.leaders.of(partition)
         rows[partition] = [partition, "quarantined", leader, term, 0, 0, []]
     return rows
 
 
 def _row(node: "Node", replica: "Replica") -> list[Any]:
     raft = replica.raft
-    term, leader = node.leaders[replica.partition]
+    term, leader = node.leaders.of(replica.partition)
     matches: list[list[Any]] = []
     if raft.role is Role.LEADER:
         for member, place in raft.membership.members.items():
@@ -152,6 +152,6 @@ def reasons_not_ready(node: "Node") -> list[str]:
     lines += [
         f"partition {partition} has no leader that this node knows of"
         for partition in node.replicas
-        if not node.leaders[partition][1]
+        if not node.leaders.of(partition)[1]
     ]
     return lines

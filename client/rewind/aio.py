@@ -112,7 +112,12 @@ class AsyncStore:
         Raises `WrongExpectedVersion`; `Unavailable`, `Overloaded`, `StorageFull` where surely nothing was written;
         `OutcomeUnknown` where that could not be learnt in time; `InvalidArgument`, `TooLarge`, `Closed`.
         """
-        return await (await self.submit(stream, events, expected, timeout=timeout))
+        engine = self._engine
+        engine.check_open()
+        append = self._calls.append(stream, events, expected, timeout)
+        if not engine.has_room():
+            await engine.wait_for_room(append)
+        return await engine.start(append)  # type: ignore[no-any-return] # a future of anything
 
     async def submit(
         self,
@@ -126,8 +131,12 @@ class AsyncStore:
 
         Waits only while the store has its fill of appends under way.
         """
-        self._engine.check_open()
-        return await self._engine.start_append(self._calls.append(stream, events, expected, timeout))
+        engine = self._engine
+        engine.check_open()
+        append = self._calls.append(stream, events, expected, timeout)
+        if not engine.has_room():
+            await engine.wait_for_room(append)
+        return engine.start(append)
 
     async def append_many(
         self,
@@ -140,8 +149,12 @@ class AsyncStore:
         Returns a result for each, in order. Raises `CrossPartition` if the streams live in several partitions; for
         the rest see `append`.
         """
-        self._engine.check_open()
-        return await (await self._engine.start_append(self._calls.append_many(appends, timeout)))  # type: ignore[no-any-return]
+        engine = self._engine
+        engine.check_open()
+        append = self._calls.append_many(appends, timeout)
+        if not engine.has_room():
+            await engine.wait_for_room(append)
+        return await engine.start(append)  # type: ignore[no-any-return] # the same
 
     # ── reads ───────────────────────────────────────────────────────────────────────────────────────────────────────
 

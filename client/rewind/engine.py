@@ -5,7 +5,6 @@ lock held, so a callback may call the store again, though not wait for it.
 """
 
 import logging
-import os
 import random
 import socket
 import threading
@@ -18,6 +17,7 @@ import zmq
 
 from rewind.appending import Append
 from rewind.errors import Closed, InvalidArgument
+from rewind.forks import current_pid
 from rewind.requests import Call, Request
 from rewind.room import Room
 from rewind.session import Session
@@ -43,7 +43,7 @@ class Engine:
         self._wake_in.setblocking(False)
         self._room = Room()
         self._room_changed = threading.Condition()
-        self._pid = os.getpid()
+        self._pid = current_pid()
         self._closed = ""  # why no calls are taken any more
         self._stop_us: int | None = None  # when to stop even if appends are under way
         self._poller = zmq.Poller()
@@ -59,7 +59,7 @@ class Engine:
         """Raise `Closed` if the store cannot be used (here)."""
         if self._closed:
             raise Closed(self._closed)
-        if self._pid != os.getpid():
+        if self._pid != current_pid():
             raise Closed(
                 f"this store belongs to process {self._pid}, which forked this one; connect again after a fork"
             )
@@ -86,7 +86,7 @@ class Engine:
 
     def close(self, timeout_us: int) -> None:
         """Take no more calls, wait for the appends under way, and stop."""
-        if self._pid != os.getpid():
+        if self._pid != current_pid():
             return  # the parent's thread and sockets are not ours to close
         if not self._closed:
             self._closed = "the store is closed; connect again"

@@ -7,7 +7,6 @@ per message.
 
 import asyncio
 import logging
-import os
 import random
 import socket
 from collections import deque
@@ -18,6 +17,7 @@ import zmq
 from rewind.appending import Append
 from rewind.engine import now_us
 from rewind.errors import Closed, InvalidArgument
+from rewind.forks import current_pid
 from rewind.requests import Call, Request
 from rewind.room import Room
 from rewind.session import Session
@@ -33,7 +33,7 @@ class LoopEngine:
         self._loop = asyncio.get_running_loop()
         _check_watches(self._loop)
         self.session = Session(addresses, program, random.random)
-        self._pid = os.getpid()
+        self._pid = current_pid()
         self._closed = ""  # why no calls are taken any more
         self._room = Room()
         self._waiting_for_room: deque[asyncio.Future[None]] = deque()
@@ -49,7 +49,7 @@ class LoopEngine:
         """Raise `Closed` if the store cannot be used (here)."""
         if self._closed:
             raise Closed(self._closed)
-        if self._pid != os.getpid():
+        if self._pid != current_pid():
             raise Closed(
                 f"this store belongs to process {self._pid}, which forked this one; connect again after a fork"
             )
@@ -57,7 +57,7 @@ class LoopEngine:
             raise InvalidArgument("this store belongs to another event loop; connect in the one that uses it")
 
     def start(self, call: Call) -> "asyncio.Future[Any]":
-        """Begin a call and return its future."""
+        """Begin a call and return its future; an append, once there is room for it."""
         self.check_open()
         call.future = self._loop.create_future()
         if type(call) is Append:
@@ -69,13 +69,12 @@ class LoopEngine:
         self._schedule()
         return call.future  # type: ignore[no-any-return] # a call does not know which kind of future it has
 
-    async def start_append(self, append: Append) -> "asyncio.Future[Any]":
-        """Begin an append once there is room for it. Raises `Overloaded` if none comes in time."""
-        if not self._room.is_free():
-            await self._wait_for_room(append)
-        return self.start(append)
+    def has_room(self) -> bool:
+        """Whether an append may begin."""
+        return self._room.is_free()
 
-    async def _wait_for_room(self, append: Append) -> None:
+    async def wait_for_room(self, append: Append) -> None:
+        """Return once there is room for an append. Raises `Overloaded` if none comes in time."""
         try:
             async with asyncio.timeout(append.timeout_us / 1e6):
                 while not self._room.is_free():
@@ -87,7 +86,7 @@ class LoopEngine:
 
     async def close(self, timeout_us: int) -> None:
         """Take no more calls, wait for the appends under way, and stop."""
-        if self._closed or self._pid != os.getpid():
+        if self._closed or self._pid != current_pid():
             return
         self._closed = "the store is closed; connect again"
         try:

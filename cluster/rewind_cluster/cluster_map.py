@@ -5,7 +5,7 @@ all that have applied the same index hold the same.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -145,7 +145,7 @@ class ClusterMap:
         """The numbers of the data partitions."""
         return range(1, self.founding.partitions + 1)
 
-    def apply(self, index: int, kind: int, payload: list[Any]) -> None:
+    def apply(self, index: int, kind: int, payload: Sequence[Any]) -> None:
         """Take in one record of partition 0's log; a kind not known here raises `DamagedError`."""
         try:
             if kind == RecordKind.CONTEXT:

@@ -9,7 +9,7 @@ An append's events are packed by the client and stay as they came, one msgpack a
 a packed map.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, NamedTuple
@@ -27,6 +27,8 @@ from rewind_cluster.names import (
 )
 
 ID_BYTES = 16
+APPEND_FIELDS = 8
+_make_tuple = tuple.__new__  # a named tuple made without the detour through its constructor, which is Python
 
 
 class RecordKind(IntEnum):
@@ -39,6 +41,9 @@ class RecordKind(IntEnum):
     MARK = 5  # kept for tracking marks
     CONTEXT = 16  # partition 0: a context was created
     NODE = 17  # partition 0: a node joined, or its names or addresses changed
+
+
+Record = tuple[int, int, int, Sequence[Any]]  # offset and length in the body, in bytes; kind; payload
 
 
 class Append(NamedTuple):
@@ -119,15 +124,17 @@ def unpack_record(record: bytes | memoryview) -> tuple[int, list[Any]]:
         raise DamagedError(f"a record cannot be read: {error}") from error
 
 
-def unpack_append(payload: list[Any]) -> Append:
+def unpack_append(payload: Sequence[Any]) -> Append:
     """Return an append from its record's payload, or raise `DamagedError`."""
-    try:
-        return Append(*payload[:8])
-    except TypeError as error:
-        raise DamagedError(f"an append's record is too short: {len(payload)} fields") from error
+    if type(payload) is Append:
+        return payload
+    fields = payload[:APPEND_FIELDS]
+    if len(fields) < APPEND_FIELDS:
+        raise DamagedError(f"an append's record is too short: {len(payload)} fields")
+    return _make_tuple(Append, fields)
 
 
-def unpack_refusal(payload: list[Any]) -> Refusal:
+def unpack_refusal(payload: Sequence[Any]) -> Refusal:
     """Return a refusal from its record's payload, or raise `DamagedError`."""
     try:
         return Refusal(*payload[:6])
@@ -135,10 +142,10 @@ def unpack_refusal(payload: list[Any]) -> Refusal:
         raise DamagedError(f"a refusal's record is too short: {len(payload)} fields") from error
 
 
-def iterate_body(body: bytes | memoryview) -> Iterator[tuple[int, int, int, list[Any]]]:
-    """Yield `(offset, length, kind, payload)` of each record of a body whose entry has been verified.
+def iterate_body(body: bytes | memoryview) -> Iterator[Record]:
+    """Yield each record of a body whose entry has been verified.
 
-    The offset and length are in bytes of the body. The records' own checksums are not looked at: the entry's covers
+    The records' own checksums are not looked at: the entry's covers
     them.
     """
     unpacker = msgpack.Unpacker(max_buffer_size=max(1, len(body)))

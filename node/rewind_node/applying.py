@@ -8,18 +8,19 @@ The state is kept in memory and goes to the store in checkpoints, see `rewind_no
 index that the store's rows lead to; entries after it are applied anew after a restart.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from rewind_cluster.entry import Entry, EntryKind
 from rewind_cluster.errors import DamagedError
-from rewind_cluster.records import Append, RecordKind, Refusal, iterate_body, unpack_append, unpack_refusal
+from rewind_cluster.records import Append, Record, RecordKind, Refusal, iterate_body, unpack_append, unpack_refusal
 from rewind_node.sessions import Answer, SessionKey, SessionTable, done, wrong_version
 from rewind_node.store import SessionRun, Store, StreamRow
 from rewind_node.stream_index import StreamIndex
 
 CHECKPOINT_ROWS = 16_384  # gathered rows that make a checkpoint due before its time: some 5 MB, sorted in about 10 ms
+_make_tuple = tuple.__new__  # without the detour through the named tuple's constructor, which is Python
 SLICE_ROWS = 256  # put into the store in one turn
 
 
@@ -68,12 +69,12 @@ class EventIndex:
             position = self._heads[context] = self._store.position_head(self.partition, context)
         return position
 
-    def apply(self, entry: Entry) -> Applied:
-        """Take in one committed entry and return what it held."""
+    def apply(self, entry: Entry, records: Iterable[Record] | None = None) -> Applied:
+        """Take in one committed entry and return what it held. `records`: its body's, where they are known already."""
         applied = NOTHING
         if entry.kind is EntryKind.RECORDS:
             work = _Applying(self, entry)
-            work.run()
+            work.run(iterate_body(entry.body) if records is None else records)
             applied = Applied(work.appends, work.refusals)
             if entry.event_count:
                 self._heads[entry.context] = entry.first_position + entry.event_count - 1
@@ -132,9 +133,9 @@ class _Applying:
         self._offset = 0
         self._answers: list[Answer] = []
 
-    def run(self) -> None:
+    def run(self, records: Iterable[Record]) -> None:
         entry = self._entry
-        for offset, length, kind, payload in iterate_body(entry.body):
+        for offset, length, kind, payload in records:
             if kind == RecordKind.APPEND:
                 self._append(offset, length, unpack_append(payload))
             elif kind == RecordKind.SESSION:
@@ -159,7 +160,8 @@ class _Applying:
             raise self._mismatch(f"stream {stream!r} continues at {first_version}, this replica's is at {head}")
         if not place and entry.first_position != index.position(entry.context) + 1:
             raise self._mismatch(f"it begins at position {entry.first_position}, not after this replica's last")
-        index.streams.add(entry.context, stream, StreamRow(first_version, count, entry.index, offset, length))
+        row = _make_tuple(StreamRow, (first_version, count, entry.index, offset, length))
+        index.streams.add(entry.context, stream, row)
         self._place = place + count
         self.appends.append(append)
         ahead = self._place - 1
@@ -194,7 +196,7 @@ class _Applying:
         return DamagedError(f"entry {self._entry.index} of partition {self._index.partition} does not fit: {what}")
 
 
-def unpack_control(entry: Entry) -> list[tuple[int, list[Any]]]:
+def unpack_control(entry: Entry) -> list[tuple[int, Sequence[Any]]]:
     """Return kind and payload of each record of an entry of partition 0."""
     if entry.kind is not EntryKind.RECORDS:
         return []

@@ -16,17 +16,25 @@ class Client:
     epoch is refused as well, so that appends that were pipelined in order are taken in order or not at all.
     """
 
-    __slots__ = ("heard_us", "program", "refused", "route")
+    __slots__ = ("_bursts", "heard_us", "program", "refused", "route")
 
     def __init__(self, route: bytes, program: str, now_us: int) -> None:
         self.route = route
         self.program = program
         self.heard_us = now_us
         self.refused: dict[int, int] = {}
+        self._bursts: dict[int, Burst] = {}  # the newest of each partition
+
+    def burst(self, partition: int, session: int, epoch: int) -> "Burst":
+        """Return the burst that a batch belongs to, so that its answers go out with those of the batches before."""
+        burst = self._bursts.get(partition)
+        if burst is None or burst.session != session or burst.epoch != epoch:
+            burst = self._bursts[partition] = Burst(self, partition, session, epoch)
+        return burst
 
 
 class Burst:
-    """One batch of appends of a client's session, and the answers to it that are ready to be sent."""
+    """The appends of one session that a client sends in one epoch, and the answers that are ready to be sent."""
 
     __slots__ = ("answers", "client", "epoch", "partition", "session")
 

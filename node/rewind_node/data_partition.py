@@ -100,9 +100,11 @@ class DataPartition(Replica):
 
     def apply_entry(self, entry: Entry) -> None:
         """Put a committed entry into the index and answer those who waited for it."""
-        applied = self.index.apply(entry)
-        if self._leadership is not None:
-            self._leadership.applied(entry, applied)
+        if self._leadership is None:
+            self.index.apply(entry)
+            return
+        applied = self.index.apply(entry, self._leadership.records(entry))
+        self._leadership.applied(entry, applied)
 
     def lead(self) -> None:
         """Begin to take appends."""

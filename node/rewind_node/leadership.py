@@ -15,7 +15,7 @@ from rewind_cluster.entry import Entry
 from rewind_cluster.errors import ClusterError, DamagedError, TooLargeError
 from rewind_cluster.names import APPEND_BYTES_MAX, APPEND_EVENTS_MAX, check_stream_name, slot
 from rewind_cluster.raft import Raft
-from rewind_cluster.records import Append, RecordKind, check_events, pack_append, pack_record, pack_refusal
+from rewind_cluster.records import Append, Record, RecordKind, check_events, pack_append, pack_record, pack_refusal
 from rewind_node.applying import Applied, EventIndex
 from rewind_node.connections import Burst, Client, Outbox
 from rewind_node.judging import Judgement, Judging, Mismatch, Part
@@ -41,9 +41,10 @@ class Draft:
         self.event_count = 0
         self.body_bytes = 0
 
-    def add(self, record: bytes, count: int) -> None:
-        """Put a record of `count` events at the end."""
+    def add(self, record: bytes, count: int, kind: int, payload: tuple[Any, ...]) -> None:
+        """Put a record of `count` events at the end. Applying the entry will not have to read it again."""
         self.records.append(record)
+        self.waiters.records.append((self.body_bytes, len(record), kind, payload))
         self.event_count += count
         self.body_bytes += len(record)
 
@@ -111,7 +112,7 @@ class Leadership:
 
     def take(self, client: Client, batch: AppendBatch, requests: list[list[Any]]) -> None:
         """Judge the appends of a batch in order: each is taken, refused for good, or refused with all that follow."""
-        burst = Burst(client, self._partition, batch.session, batch.epoch)
+        burst = client.burst(self._partition, batch.session, batch.epoch)
         refusal = self._refusal_of_all(batch)
         tail = self._overlay.session(batch.session)
         if refusal is None and tail is None:
@@ -235,10 +236,8 @@ class Leadership:
     def _write(self, burst: Burst, sequence: int, context: int, tail: TailSession, parts: list[Part]) -> None:
         draft = self._draft(context)
         for stream, _, version, count, _, events in parts:
-            place = draft.event_count
-            draft.add(
-                pack_append(Append(stream, version + 1, place, burst.session, sequence, tail.low, count, events)), count
-            )
+            append = Append(stream, version + 1, draft.event_count, burst.session, sequence, tail.low, count, events)
+            draft.add(pack_append(append), count, RecordKind.APPEND, append)
             self._overlay.set_head(context, stream, version + count)
         draft.waiters.appends.append((burst, sequence))
         tail.pending[sequence] = draft.waiters
@@ -290,6 +289,10 @@ class Leadership:
 
     # Answering.
 
+    def records(self, entry: Entry) -> list[Record] | None:
+        """Return an entry's records, where this leader has made them."""
+        return self._overlay.records(entry)
+
     def applied(self, entry: Entry, applied: Applied) -> None:
         """Answer those who waited for an entry that has been applied."""
         waiters = self._overlay.applied(entry, applied)
@@ -311,7 +314,8 @@ class Leadership:
             tail = self._overlay.session(judgement.session)
             if answer[0] == Code.WRONG_VERSION and judgement.open and tail is not None and not self._raft.transferring:
                 draft = self._draft(judgement.context)
-                draft.add(pack_refusal(judgement.refusal), 0)
+                refusal = judgement.refusal
+                draft.add(pack_refusal(refusal), 0, RecordKind.REFUSAL, refusal)
                 draft.waiters.appends.extend(judgement.waiters)
                 tail.pending[judgement.sequence] = draft.waiters
                 continue

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from rewind_cluster.entry import Entry, EntryKind
-from rewind_cluster.records import RecordKind, iterate_body, unpack_append, unpack_refusal
+from rewind_cluster.records import Record, RecordKind, iterate_body, unpack_append, unpack_refusal
 from rewind_node.applying import Applied, EventIndex
 from rewind_node.connections import Burst, Client
 from rewind_node.sessions import SESSIONS_MAX
@@ -20,10 +20,11 @@ Waiter = tuple[Burst, int]  # who is to be answered for an append: its batch, an
 
 @dataclass(slots=True)
 class Waiters:
-    """Who is to be answered when an entry has been applied."""
+    """Who is to be answered when an entry has been applied, and the entry's records where this leader has made them."""
 
     appends: list[Waiter] = field(default_factory=list)
     sessions: list[tuple[Client, int]] = field(default_factory=list)  # who asked for a session, in which request
+    records: list[Record] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -77,6 +78,11 @@ class Overlay:
         """Take in an entry that now stands in the log."""
         self._waiters[entry.index] = (waiters, len(entry.data))
         self.tail_bytes += len(entry.data)
+
+    def records(self, entry: Entry) -> list[Record] | None:
+        """Return an entry's records, where they are known without reading its body again."""
+        waiters = self._waiters.get(entry.index)
+        return None if waiters is None else waiters[0].records or None
 
     def head(self, context: int, stream: str) -> int:
         """Return the version of a stream at the tail."""

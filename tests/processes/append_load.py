@@ -1,0 +1,99 @@
+"""Steady load from the asyncio client, and the record of what it was told: the client's side of every check."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from uuid import uuid4
+
+import rewind
+from rewind import NewEvent
+
+PATIENCE_S = 45.0
+POLL_S = 0.005
+DATA = bytes(range(256))
+
+
+@dataclass(slots=True)
+class History:
+    """What became of every event, by its ID: a place, an error, or nothing that could be learnt."""
+
+    acknowledged: dict[str, tuple[str, int]] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)  # surely not written, now or later
+    unknown: set[str] = field(default_factory=set)
+    acknowledged_at: list[float] = field(default_factory=list)
+
+
+class AppendLoad:
+    """Workers that append one event after the other, each to streams of its own, every second one with `expected`."""
+
+    def __init__(self, store: rewind.AsyncStore, history: History, workers: int, timeout_s: float) -> None:
+        self._store = store
+        self._timeout_s = timeout_s
+        self._stopping = False
+        self.history = history
+        self.tasks = [asyncio.create_task(self._work(number)) for number in range(workers)]
+
+    async def _work(self, number: int) -> None:
+        while not self._stopping:
+            await self._fill(f"load-{number}-{uuid4().hex[:8]}", expects=number % 2 == 1)
+
+    async def _fill(self, stream: str, *, expects: bool) -> None:
+        """Append to one stream until the end, or until an outcome is unknown: then nobody knows its version."""
+        version = 0
+        while not self._stopping:
+            event = NewEvent("Happened", DATA, id=uuid4())
+            try:
+                result = await self._store.append(
+                    stream, event, expected=version if expects else rewind.ANY, timeout=self._timeout_s
+                )
+            except rewind.OutcomeUnknown:
+                self.history.unknown.add(str(event.id))
+                return
+            except (rewind.Unavailable, rewind.Overloaded, rewind.StorageFull) as error:
+                self.history.refused[str(event.id)] = f"{type(error).__name__}: {error}"
+                continue
+            assert result.version == version + 1, f"{stream} was at {version}, the append says {result.version}"
+            version = result.version
+            self.history.acknowledged[str(event.id)] = (stream, version)
+            self.history.acknowledged_at.append(time.monotonic())
+
+    async def go_on(self, count: int) -> None:
+        """Wait until so many more appends have been acknowledged."""
+        goal = len(self.history.acknowledged) + count
+        await self.until(lambda: len(self.history.acknowledged) >= goal, f"{count} more appends are acknowledged")
+
+    async def until(self, condition: Callable[[], bool], complaint: str) -> None:
+        """Wait until a condition holds while the load goes on; fail if a worker does, or if it never holds."""
+        give_up = time.monotonic() + PATIENCE_S
+        while not condition():
+            for task in self.tasks:
+                if task.done():
+                    task.result()
+            assert time.monotonic() < give_up, f"it never came to this: {complaint}; {self._newest_refusal()}"
+            await asyncio.sleep(POLL_S)
+
+    def _newest_refusal(self) -> str:
+        return next(reversed(self.history.refused.values()), "none was refused")
+
+    async def stop(self) -> None:
+        """Let each worker finish its append, and fail if one met what it should not have."""
+        self._stopping = True
+        await asyncio.gather(*self.tasks)
+
+
+@asynccontextmanager
+async def append_load(
+    url: str, history: History, workers: int = 16, timeout_s: float = 30.0
+) -> AsyncIterator[AppendLoad]:
+    """Append to a cluster while the context lasts."""
+    async with rewind.connect_async(url, timeout=PATIENCE_S) as store:
+        load = AppendLoad(store, history, workers, timeout_s)
+        try:
+            yield load
+            await load.stop()
+        finally:
+            for task in load.tasks:
+                task.cancel()
+            await asyncio.gather(*load.tasks, return_exceptions=True)

@@ -1,0 +1,91 @@
+"""A leader is killed, frozen or stopped under load: clients notice a pause, never a loss, a double or an old truth."""
+
+import asyncio
+import signal
+
+import pytest
+from append_load import History, append_load
+from raw_protocol import RawClient
+from real_cluster import RealCluster
+
+import rewind
+from rewind import NewEvent
+from rewind_cluster.client_messages import ContextIs, Failed, FindContext, GetVersion, VersionIs
+
+pytestmark = pytest.mark.processes
+
+FAR_US = 60_000_000
+
+
+async def finish(cluster: RealCluster, history: History) -> None:
+    """Stop the cluster once all nodes are level, and hold what they stored against what clients were told."""
+    await asyncio.to_thread(cluster.wait_synced)
+    cluster.stop()
+    assert cluster.read_logs().check(history) == []
+    assert history.refused == {}, "the load gave up although a majority was there"
+    assert history.unknown == set()
+
+
+@pytest.mark.asyncio
+async def test_appends_go_on_after_a_leader_was_killed_and_nothing_is_lost_or_doubled(cluster: RealCluster) -> None:
+    history = History()
+
+    async with append_load(cluster.url, history) as load:
+        for partition in (1, 2):
+            await load.go_on(500)
+            victim = cluster.leader(partition)
+            cluster.kill(victim)
+            await load.go_on(500)
+            await asyncio.to_thread(cluster.wait_replaced, victim)
+            await load.go_on(500)
+            await cluster.restart([victim])
+
+    await finish(cluster, history)
+
+
+@pytest.mark.asyncio
+async def test_a_leader_stopped_in_good_order_exits_with_0_and_nothing_is_lost_or_doubled(cluster: RealCluster) -> None:
+    history = History()
+
+    async with append_load(cluster.url, history) as load:
+        await load.go_on(500)
+        victim = cluster.leader(1)
+        code = await asyncio.to_thread(cluster.terminate, victim)
+        await load.go_on(500)
+        led = set(cluster.leaders(but=victim).values())
+        await cluster.restart([victim])
+        await load.go_on(500)
+
+    assert code == 0
+    assert victim.name not in led
+    await finish(cluster, history)
+
+
+@pytest.mark.asyncio
+async def test_a_frozen_leader_is_replaced_and_answers_nothing_old_when_it_wakes(cluster: RealCluster) -> None:
+    history = History()
+
+    async with append_load(cluster.url, history) as load, rewind.connect_async(cluster.url) as store:
+        stream = next(f"fresh-{number}" for number in range(100) if store.partition_of(f"fresh-{number}") == 1)
+        await store.append(stream, NewEvent("Happened", b"before"))
+        await load.go_on(500)
+        frozen = cluster.leader(1)
+        with RawClient(frozen.address) as client:
+            deadline_us = client.hello().time_us + FAR_US
+            client.send(FindContext(1, "default", deadline_us))
+            context = client.receive(ContextIs)[0].number
+            cluster.signal(frozen, signal.SIGSTOP)
+            # They lie in its sockets when it wakes, and it still takes itself for the leader.
+            for request in range(2, 22):
+                client.send(GetVersion(request, 1, context, stream, True, 0, deadline_us))
+            await asyncio.to_thread(cluster.wait_replaced, frozen)
+            result = await store.append(stream, NewEvent("Happened", b"after"))
+            await load.go_on(500)
+            cluster.signal(frozen, signal.SIGCONT)
+            answers = [client.receive(VersionIs | Failed, request=request)[0] for request in range(2, 22)]
+        await load.go_on(500)
+        await asyncio.to_thread(cluster.wait_serving)
+
+    assert result.version == 2
+    assert {answer.version for answer in answers if isinstance(answer, VersionIs)} <= {2}
+    await finish(cluster, history)

@@ -39,7 +39,7 @@ class Checkpoint:
     """The state at `index` on its way into the store."""
 
     index: int
-    rows: Iterator[tuple[int, str, StreamRow]]
+    streams: Iterator[tuple[int, str, list[StreamRow]]]
     positions: list[tuple[int, int, int, int]]  # context, first position, count, index
     runs: list[SessionRun]
     deleted_runs: list[SessionKey]
@@ -98,13 +98,14 @@ class EventIndex:
         """Begin to write what has been applied, unless that is under way or done."""
         if self._checkpoint is None and self.streams.applied > self.checkpointed:
             positions, self._positions = self._positions, []
-            rows = self.streams.freeze()
-            self._checkpoint = Checkpoint(self.streams.applied, rows, positions, *self.sessions.take_rows())
+            self._checkpoint = Checkpoint(
+                self.streams.applied, self.streams.freeze(), positions, *self.sessions.take_rows()
+            )
 
     def write_checkpoint(self, rows_max: int = SLICE_ROWS) -> bool:
         """Put a slice of the checkpoint into the store; return whether it is whole and `checkpointed` has moved."""
         checkpoint = self._checkpoint
-        if checkpoint is None or not self.streams.write(checkpoint.rows, rows_max):
+        if checkpoint is None or not self.streams.write(checkpoint.streams, rows_max):
             return False
         for position in checkpoint.positions:
             self._store.put_position(self.partition, *position)
@@ -155,9 +156,8 @@ class _Applying:
     def _append(self, offset: int, length: int, append: Append) -> None:
         entry, index = self._entry, self._index
         stream, first_version, place, session, sequence, low, count, _ = append
-        head = index.streams.head(entry.context, stream)
-        if first_version != head + 1 or place != self._place:
-            raise self._mismatch(f"stream {stream!r} continues at {first_version}, this replica's is at {head}")
+        if place != self._place:
+            raise self._mismatch(f"an append stands at {place}, after {self._place} events")
         if not place and entry.first_position != index.position(entry.context) + 1:
             raise self._mismatch(f"it begins at position {entry.first_position}, not after this replica's last")
         row = _make_tuple(StreamRow, (first_version, count, entry.index, offset, length))
@@ -165,7 +165,7 @@ class _Applying:
         self._place = place + count
         self.appends.append(append)
         ahead = self._place - 1
-        last = (head + count, entry.first_position + ahead, entry.timestamp + ahead)
+        last = (first_version + count - 1, entry.first_position + ahead, entry.timestamp + ahead)
         answers = self._answers
         if answers and session == self._session and low == self._low:
             following = sequence - self._first - len(answers)

@@ -56,6 +56,10 @@ class LmdbEngine(LmdbReader):
         """Write pairs, replacing those whose keys are there already."""
         self._write(LmdbEngine._put, table, items)
 
+    def add(self, table: str, items: Sequence[Pair]) -> bool:
+        """Write the pairs whose keys are not there, leave the others alone, and return whether there were none."""
+        return self._write(LmdbEngine._add, table, items) == len(items)
+
     def append(self, table: str, items: Sequence[Pair]) -> None:
         """Write pairs beyond the table's last, ascending; otherwise raise `AppendOrderError` and write none."""
         self._write(LmdbEngine._append, table, items)
@@ -152,6 +156,12 @@ class LmdbEngine(LmdbReader):
             return 0
         self._cursor(table).putmulti(items)
         return len(items)
+
+    def _add(self, table: str, items: Sequence[Pair]) -> int:
+        if not items:
+            return 0
+        _, added = self._cursor(table).putmulti(items, overwrite=False)
+        return int(added)
 
     def _append(self, table: str, items: Sequence[Pair]) -> int:
         cursor = self._cursor(table)

@@ -69,7 +69,13 @@ class Reader:
     def _appends(self, context: int, stream: str, start: int, *, reverse: bool) -> Iterator[StoredAppend]:
         if reverse and start < 1:
             return
+        before: StreamRow | None = None
         for row in self._index.streams.rows(context, stream, start, reverse=reverse):
+            if before is not None:
+                earlier, later = (row, before) if reverse else (before, row)
+                if earlier.last_version + 1 != later.first_version:
+                    raise DamagedError(f"stream {stream!r} has a hole before version {later.first_version}")
+            before = row
             yield self._load(stream, row)
 
     def _load(self, stream: str, row: StreamRow) -> StoredAppend:

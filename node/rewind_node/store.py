@@ -118,12 +118,10 @@ class Store:
 
     # Streams
 
-    def put_stream_rows(self, partition: int, context: int, rows: Sequence[tuple[str, StreamRow]]) -> None:
-        """Index appends, each with its stream."""
+    def add_stream_rows(self, partition: int, context: int, rows: Sequence[tuple[str, StreamRow]]) -> bool:
+        """Index appends, each with its stream; rows that are there already stay. Return whether there were none."""
         space = layout.SPACE.pack(partition, context)
-        self.engine.put(
-            layout.STREAMS, [layout.pack_stream_row(b"%b%b\x00" % (space, name.encode()), row) for name, row in rows]
-        )
+        return self.engine.add(layout.STREAMS, [layout.pack_stream_row(space, name, row) for name, row in rows])
 
     def head(self, partition: int, context: int, stream: str) -> int:
         """Return the version of a stream's last event, 0 for no stream."""

@@ -187,10 +187,12 @@ def unpack_state(key: bytes, value: bytes) -> ReplicaState:
     return ReplicaState(replica, term, vote, applied, membership, membership_index, previous, previous_index)
 
 
-def pack_stream_row(prefix: bytes, row: StreamRow) -> tuple[bytes, bytes]:
-    """Return key and value of a stream's row."""
-    key = prefix + U64.pack(row.first_version)
-    return key, seal(key, STREAM_ROW.pack(row.entry_index, row.offset, row.length, row.event_count))
+def pack_stream_row(space: bytes, stream: str, row: StreamRow) -> tuple[bytes, bytes]:
+    """Return key and value of a stream's row. `space` is its partition and context, packed."""
+    first_version, event_count, entry_index, offset, length = row
+    key = b"%b%b\x00%b" % (space, stream.encode(), U64.pack(first_version))
+    payload = STREAM_ROW.pack(entry_index, offset, length, event_count)
+    return key, payload + CHECKSUM.pack(crc32(payload, crc32(key)))
 
 
 def unpack_stream_row(key: bytes, value: bytes) -> StreamRow:

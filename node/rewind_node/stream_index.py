@@ -8,13 +8,23 @@ checkpoint that was not finished are recognised by their index, and written agai
 """
 
 from collections.abc import Iterator
-from itertools import islice
 
+from rewind_cluster.errors import DamagedError
 from rewind_node.store import Store, StreamRow
 
 VERSION_MAX = (1 << 64) - 1
 KNOWN_MAX = 8192  # looked up by the leader when it judges an append, and again when it applies it
 Rows = dict[int, dict[str, list[StreamRow]]]  # context → stream → rows, ascending
+
+
+_NO_ROWS: dict[str, list[StreamRow]] = {}
+
+
+def _misfit(stream: str, version: int, row: StreamRow) -> DamagedError:
+    return DamagedError(
+        f"stream {stream!r} continues at version {row.first_version} in entry {row.entry_index}, this replica's is at "
+        f"{version}"
+    )
 
 
 class StreamIndex:
@@ -30,11 +40,18 @@ class StreamIndex:
         self._known: dict[str, tuple[int, int]] = {}  # stored heads that were looked up, by stream: context and version
 
     def add(self, context: int, stream: str, row: StreamRow) -> None:
-        """Add the row of an append that is being applied."""
+        """Add the row of an append that is being applied.
+
+        Raises `DamagedError` where it does not continue the stream's rows in memory. Whether the first of them
+        continues those in the store is checked when it is written there: that costs a lookup a stream, not an append.
+        """
         streams = self._fresh.get(context)
         if streams is None:
             streams = self._fresh[context] = {}
         rows = streams.get(stream)
+        before = rows if rows is not None else self._frozen.get(context, _NO_ROWS).get(stream)
+        if before is not None and before[-1].last_version + 1 != row.first_version:
+            raise _misfit(stream, before[-1].last_version, row)
         if rows is None:
             streams[stream] = [row]
         else:
@@ -93,34 +110,55 @@ class StreamIndex:
         names = set(self._store.stream_names(self._partition, context, prefix, after, count_max))
         for held in (self._fresh, self._frozen):
             for name in held.get(context, ()):
-                if name.startswith(prefix) and (after is None or name.encode() > after.encode()):
+                if name.startswith(prefix) and (after is None or name > after):
                     names.add(name)
-        return sorted(names, key=str.encode)[:count_max]
+        return sorted(names)[:count_max]
 
     # Checkpoints.
 
-    def freeze(self) -> Iterator[tuple[int, str, StreamRow]]:
-        """Begin a checkpoint of all rows in memory, and yield them in the order of their keys."""
+    def freeze(self) -> Iterator[tuple[int, str, list[StreamRow]]]:
+        """Begin a checkpoint of all rows in memory, and yield each stream's, in the order of their keys."""
         assert not self._frozen
         self._frozen, self._fresh, self.row_count = self._fresh, {}, 0
         frozen = self._frozen
+        # Text sorts by code points, which is the order of its UTF-8.
         return (
-            (context, stream, row)
+            (context, stream, frozen[context][stream])
             for context in sorted(frozen)
-            for stream in sorted(frozen[context], key=str.encode)
-            for row in frozen[context][stream]
+            for stream in sorted(frozen[context])
         )
 
-    def write(self, rows: Iterator[tuple[int, str, StreamRow]], count_max: int) -> bool:
-        """Put the next slice of a checkpoint's rows into the store; return whether that was the last."""
+    def write(self, streams: Iterator[tuple[int, str, list[StreamRow]]], count_max: int) -> bool:
+        """Put the next slice of a checkpoint's rows into the store; return whether that was the last.
+
+        Raises `DamagedError` where a stream's rows do not continue those that are stored.
+        """
         batches: dict[int, list[tuple[str, StreamRow]]] = {}
         count = 0
-        for context, stream, row in islice(rows, count_max):
-            batches.setdefault(context, []).append((stream, row))
-            count += 1
+        for context, stream, rows in streams:
+            if rows[0].first_version > 1:
+                self._check_continued(context, stream, rows[0])
+            batches.setdefault(context, []).extend([(stream, row) for row in rows])
+            count += len(rows)
+            if count >= count_max:
+                break
         for context, batch in batches.items():
-            self._store.put_stream_rows(self._partition, context, batch)
+            if not self._store.add_stream_rows(self._partition, context, batch):
+                self._check_stored(context, batch)
         return count < count_max
+
+    def _check_continued(self, context: int, stream: str, row: StreamRow) -> None:
+        before = self._store.row_at(self._partition, context, stream, row.first_version - 1)
+        version = 0 if before is None else before.last_version
+        if version + 1 != row.first_version:
+            raise _misfit(stream, version, row)
+
+    def _check_stored(self, context: int, batch: list[tuple[str, StreamRow]]) -> None:
+        """Make sure that rows which were there already are the same: an unfinished checkpoint has left them."""
+        for stream, row in batch:
+            stored = self._store.row_at(self._partition, context, stream, row.first_version)
+            if stored != row:
+                raise _misfit(stream, stored.last_version if stored else 0, row)
 
     def thaw(self) -> None:
         """Forget the rows of the checkpoint, which are all in the store."""

@@ -26,7 +26,7 @@ class History:
 
 
 class AppendLoad:
-    """Workers that append one event after the other, each to streams of its own, every second one with `expected`."""
+    """Workers that append one event after the other, each to streams of its own, every fourth one with `expected`."""
 
     def __init__(self, store: rewind.AsyncStore, history: History, workers: int, timeout_s: float) -> None:
         self._store = store
@@ -37,7 +37,7 @@ class AppendLoad:
 
     async def _work(self, number: int) -> None:
         while not self._stopping:
-            await self._fill(f"load-{number}-{uuid4().hex[:8]}", expects=number % 2 == 1)
+            await self._fill(f"load-{number}-{uuid4().hex[:8]}", expects=number % 4 == 1)
 
     async def _fill(self, stream: str, *, expects: bool) -> None:
         """Append to one stream until the end, or until an outcome is unknown: then nobody knows its version."""
@@ -85,7 +85,7 @@ class AppendLoad:
 
 @asynccontextmanager
 async def append_load(
-    url: str, history: History, workers: int = 16, timeout_s: float = 30.0
+    url: str, history: History, workers: int = 32, timeout_s: float = 30.0
 ) -> AsyncIterator[AppendLoad]:
     """Append to a cluster while the context lasts."""
     async with rewind.connect_async(url, timeout=PATIENCE_S) as store:

@@ -71,7 +71,7 @@ class RealProgram:
     def complaint(self) -> str | None:
         """Why it is not ready, None if it is."""
         address = self._flags[list(self._flags).index("--http-listen") + 1]
-        return complaint_of(LocalNode("", int(address.rpartition(":")[2]) - 2, Path()))
+        return complaint_of(LocalNode("", int(address.rpartition(":")[2]) - 2, Path(), self._process))
 
     def wait_until(self, words: str | None) -> None:
         """Wait until its complaint contains these words; None: until it has none."""

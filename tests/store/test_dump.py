@@ -50,7 +50,7 @@ def directory(tmp_path: Path, entries: list[Entry]) -> Path:
     store.create_partition(1)
     store.put_replica_state(1, STATE)
     store.append_entries(1, entries)
-    store.put_stream_rows(1, 4, [("ä", StreamRow(1, 2, 3, 0, 10)), ("b", StreamRow(5, 1, 3, 10, 10))])
+    store.add_stream_rows(1, 4, [("ä", StreamRow(1, 2, 3, 0, 10)), ("b", StreamRow(5, 1, 3, 10, 10))])
     store.put_position(1, 4, 1, 3, 3)
     store.put_session_runs(1, [SessionRun(1, 2, 3, 0, 1, [[1]])])
     store.commit()

@@ -38,6 +38,7 @@ from rewind_cluster.client_messages import BATCH_APPENDS_MAX, SESSION_WINDOW, Co
 from rewind_cluster.errors import ProtocolError
 from rewind_cluster.wire import UINT_MAX
 
+BATCHES_IN_FLIGHT_MAX = 2  # the node works on one while the other waits; what comes meanwhile makes the next one larger
 BATCH_BYTES_TARGET = 1024 * 1024  # a batch past this is closed: a node works on one while the next is on its way
 
 _FINAL: dict[int, type[RewindError]] = {
@@ -109,6 +110,7 @@ class Writer:
         self._epochs = epochs
         self._next_sequence = 1
         self._unsent: deque[Append] = deque()  # numbered and not sent in this epoch
+        self._in_flight: deque[int] = deque()  # the last number of each batch of this epoch that may be unanswered
         self.session_lost = False  # the node has forgotten it; its last answers are awaited
         self._orphans: list[Append] = []  # refused by a lost session, in order
 
@@ -144,6 +146,7 @@ class Writer:
         self.target_term = term
         self.epoch = next(self._epochs)
         self._unsent = deque(self.unsettled.values())
+        self._in_flight.clear()
 
     def end_burst(self) -> None:
         """End the burst: what has no answer by now is sent again in the next."""
@@ -166,7 +169,10 @@ class Writer:
         and out of order. The others of such a batch are refused with it and sent again.
         """
         fresh = (self.epoch,)
-        while True:
+        in_flight, unsettled = self._in_flight, self.unsettled
+        while in_flight and in_flight[0] not in unsettled:
+            in_flight.popleft()
+        while len(in_flight) < BATCHES_IN_FLIGHT_MAX:
             rows: list[tuple[int, bool, tuple[Part, ...]]] = []
             size = 0
             deadline_us = UINT_MAX
@@ -180,6 +186,7 @@ class Writer:
                 deadline_us = min(deadline_us, append.deadline_us)
             if not rows:
                 return
+            in_flight.append(rows[-1][0])
             yield rows, deadline_us
 
     def _next(self) -> Append | None:

@@ -161,11 +161,13 @@ class Leadership:
         if pending is not None:
             pending.appends.append((burst, sequence))
             return True
+        if not self._judging:
+            return False
         judgement = self._judging.find(burst.session, sequence)
-        if judgement is not None:
-            judgement.join((burst, sequence), is_open=is_open)
-            return True
-        return False
+        if judgement is None:
+            return False
+        judgement.join((burst, sequence), is_open=is_open)
+        return True
 
     def _take_new(
         self,

@@ -13,7 +13,7 @@ from rewind_node.node import Node
 from rewind_node.transport import Transport
 
 SPACE_INTERVAL_US = 100_000
-SNAPSHOT_INTERVAL_US = 250_000
+SNAPSHOT_INTERVAL_US = 500_000
 DRAIN_TIME_MAX_US = 5_000_000  # a leadership that cannot be handed over by then is left to an election
 DRAIN_LINGER_US = 50_000  # after the last hand-over: the answers that are still under way
 

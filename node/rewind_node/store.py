@@ -166,7 +166,11 @@ class Store:
 
     def row_at(self, partition: int, context: int, stream: str, version: int) -> StreamRow | None:
         """Return the last row of a stream whose first version is not beyond `version`, or None."""
-        return self._row_at(layout.stream_prefix(partition, context, stream), version)
+        prefix = b"%b%b\x00" % (layout.SPACE.pack(partition, context), stream.encode())
+        pair = self.engine.floor(layout.STREAMS, prefix + U64.pack(version))
+        if pair is None or not pair[0].startswith(prefix):
+            return None
+        return layout.unpack_stream_row(*pair)
 
     def _row_at(self, prefix: bytes, version: int) -> StreamRow | None:
         """Return the last row of a stream whose first version is not beyond `version`."""

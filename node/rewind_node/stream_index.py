@@ -13,7 +13,6 @@ from rewind_cluster.errors import DamagedError
 from rewind_node.store import Store, StreamRow
 
 VERSION_MAX = (1 << 64) - 1
-KNOWN_MAX = 8192  # looked up by the leader when it judges an append, and again when it applies it
 Rows = dict[int, dict[str, list[StreamRow]]]  # context → stream → rows, ascending
 
 
@@ -37,7 +36,6 @@ class StreamIndex:
         self._store = store
         self._fresh: Rows = {}
         self._frozen: Rows = {}
-        self._known: dict[str, tuple[int, int]] = {}  # stored heads that were looked up, by stream: context and version
 
     def add(self, context: int, stream: str, row: StreamRow) -> None:
         """Add the row of an append that is being applied.
@@ -66,15 +64,8 @@ class StreamIndex:
                 rows = streams.get(stream)
                 if rows is not None:
                     return rows[-1].last_version
-        known = self._known.get(stream)
-        if known is not None and known[0] == context:
-            return known[1]
         row = self._stored(context, stream, VERSION_MAX)
-        version = 0 if row is None else row.last_version
-        if len(self._known) >= KNOWN_MAX:
-            self._known.clear()
-        self._known[stream] = (context, version)
-        return version
+        return 0 if row is None else row.last_version
 
     def _stored(self, context: int, stream: str, version: int) -> StreamRow | None:
         """Return the last stored row that begins at or before `version`, of those whose entries have been applied."""
@@ -163,4 +154,3 @@ class StreamIndex:
     def thaw(self) -> None:
         """Forget the rows of the checkpoint, which are all in the store."""
         self._frozen = {}
-        self._known.clear()

@@ -111,6 +111,7 @@ class Writer:
         self._next_sequence = 1
         self._unsent: deque[Append] = deque()  # numbered and not sent in this epoch
         self._in_flight: deque[int] = deque()  # the last number of each batch of this epoch that may be unanswered
+        self.refusal: tuple[int, str] | None = None  # code and text of the last one, until an append is taken again
         self.session_lost = False  # the node has forgotten it; its last answers are awaited
         self._orphans: list[Append] = []  # refused by a lost session, in order
 
@@ -235,6 +236,7 @@ class Writer:
         if len(places) != len(append.parts):
             raise ProtocolError(f"an append of {len(append.parts)} parts was answered with {len(places)}")
         self.backoff.reset()
+        self.refusal = None
         if not append.many:
             version, position, timestamp = places[0]
             return AppendResult(version, position, self.partition, timestamp, self.origin)
@@ -263,7 +265,8 @@ class Writer:
             self._close_copy(append, epoch)
             append.refusal = (code, "the node asked does not lead the partition")
             return Rejection(code, str(answer[2]), int(answer[3]))
-        append.refusal = (code, str(answer[2]) if len(answer) > 2 else "")  # noqa: PLR2004 - sequence, code, text
+        if code != Code.EPOCH:  # which only says that another append was refused
+            self.refusal = append.refusal = (code, str(answer[2]) if len(answer) > 2 else "")  # noqa: PLR2004 - the text
         if code == Code.OPEN or code not in _KNOWN_CODES:
             return Rejection(code)  # the copy stays open: it may have been taken
         self._close_copy(append, epoch)
@@ -349,7 +352,7 @@ class Writer:
         """Return how an append fails whose time is up."""
         if append.open:
             return self._unknown(append, why)
-        code, text = append.refusal or self._session_refusal()
+        code, text = append.refusal or self.refusal or self._session_refusal()
         tried = f"{append.what()} (partition {self.partition}): not taken within {append.timeout_us / 1e6:g} s ({why})"
         if code == Code.STORAGE_FULL:
             return StorageFull(

@@ -113,7 +113,7 @@ def dump(data_dir: Path) -> None:
 
 
 def _print_line(line: str) -> None:
-    sys.stdout.write(line + "\n")  # unlike click.echo it does not flush each of what may be millions of lines
+    sys.stdout.write(line)  # unlike click.echo it does not flush each of what may be millions of lines
 
 
 def execute(arguments: Sequence[str]) -> int:

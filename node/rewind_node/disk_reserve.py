@@ -34,3 +34,11 @@ class DiskReserve:
     def is_breached(self) -> bool:
         """Return whether free space is below the reserve: appends are to be refused."""
         return self.free_bytes() < self.reserve_bytes()
+
+    def is_exhausted(self) -> bool:
+        """Return whether half the reserve is gone: not even what a leader has taken already is stored any more.
+
+        Until then a follower takes it. What is in a leader's log and never committed would stand in the way of all that
+        comes after it, a new leader's first entry included, and with it of reads.
+        """
+        return self.free_bytes() < self.reserve_bytes() // 2

@@ -54,7 +54,7 @@ def run(
         now_us = monotonic_us()
         node.begin_turn(now_us, wall_us())
         if now_us >= space_us:
-            node.set_storage_full(directory.reserve.is_breached())
+            node.set_storage_full(directory.reserve.is_breached(), directory.reserve.is_exhausted())
             space_us = now_us + SPACE_INTERVAL_US
         transport.receive_links(ready, node.link_up, node.link_down, node.peer_protocol.link_received)
         transport.receive_peers(ready, node.peer_protocol.received)
@@ -87,7 +87,7 @@ def run(
             if stop_us is None:
                 node.drain()
                 stop_us = now_us + DRAIN_TIME_MAX_US
-            elif node.leads == 0:
+            elif node.leads == 0 or not node.handing_over:
                 stop_us = min(stop_us, now_us + DRAIN_LINGER_US)
             if now_us >= stop_us:
                 node.finish()

@@ -79,6 +79,7 @@ class Node:
         self.replicas: dict[int, Replica] = {}
         self.draining = False
         self.storage_full = False
+        self.storage_exhausted = False
         self.joining = ""  # why this node has no replicas, where it has none
         self.leaders = Leaders(self)
         self.pick = pick
@@ -177,13 +178,15 @@ class Node:
         """Begin a turn: `now_us` is the monotonic clock, `wall_us` the wall clock, both in microseconds."""
         self.now_us, self.wall_us = now_us, wall_us
 
-    def set_storage_full(self, full: bool) -> None:
-        """Learn whether this node's disk space is below its reserve."""
+    def set_storage_full(self, full: bool, exhausted: bool) -> None:
+        """Learn whether this node's disk space is below its reserve, and whether even that is going."""
         if full != self.storage_full:
             self.storage_full = full
             self.log.warning("disk space", below_reserve=full, appends="refused" if full else "taken again")
+        if exhausted != self.storage_exhausted:
+            self.storage_exhausted = exhausted
             for replica in self.replicas.values():
-                replica.raft.storage_full = full
+                replica.raft.storage_full = exhausted
 
     def has_space(self, replica: Replica) -> bool:
         """Return whether, as far as is known, this node and a majority of a partition's voters have disk space."""
@@ -378,6 +381,11 @@ class Node:
         for replica in self.replicas.values():
             replica.finish_checkpoint()
         self.store.commit()
+
+    @property
+    def handing_over(self) -> bool:
+        """Whether a leadership is on its way to another node."""
+        return any(replica.raft.transferring for replica in self.replicas.values())
 
     @property
     def leads(self) -> int:

@@ -62,5 +62,5 @@ def load_replica(node: "Node", partition: int) -> Replica:
             has_space=node.has_space,
         )
     node.clock.observe(replica.raft.log.last_timestamp)
-    replica.raft.storage_full = node.storage_full
+    replica.raft.storage_full = node.storage_exhausted
     return replica

@@ -6,6 +6,7 @@ a client to whom something could not be sent is forgotten, so that it asks again
 dropped.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -17,8 +18,11 @@ from rewind_node.connections import Frames
 from rewind_node.exits import AddressInUseError
 
 DRAIN_MESSAGES_MAX = 256  # taken from one socket in one turn: what arrives meanwhile forms the next
-CLIENT_QUEUE_MESSAGES = 10_000  # to or from one client
+CLIENT_QUEUE_MESSAGES = 16  # in ZeroMQ's hands for one client: with the largest answers that is 16 MiB
+CLIENT_BACKLOG_BYTES = 8 * 1024 * 1024  # kept here for a client that reads slowly; past it the client is forgotten
+BACKLOG_POLL_US = 5000
 PEER_QUEUE_MESSAGES = 10_000
+RECEIVE_QUEUE_MESSAGES = 1000  # from one client or node: beyond it TCP holds the sender back
 HANDSHAKE_EVENTS = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
 CONNECT_TIMEOUT_MS = 2000
 HEARTBEAT_IVL_MS = 500
@@ -36,6 +40,25 @@ class Dialled:
     monitor: zmq.Socket[bytes]
 
 
+class Backlog:
+    """Messages that wait for one slow client, in order."""
+
+    __slots__ = ("bytes", "messages")
+
+    def __init__(self) -> None:
+        self.messages: deque[Frames] = deque()
+        self.bytes = 0
+
+    def add(self, frames: Frames) -> None:
+        """Put a message at the end."""
+        self.messages.append(frames)
+        self.bytes += sum(map(len, frames))
+
+    def take(self) -> None:
+        """Take the first message off: it has been sent."""
+        self.bytes -= sum(map(len, self.messages.popleft()))
+
+
 class Transport:
     """All sockets of one node."""
 
@@ -43,16 +66,17 @@ class Transport:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._poller = zmq.Poller()
         self._dialled: dict[str, Dialled] = {}
-        self._clients = self._bind(listen)
-        self._peers = self._bind(peer_listen)
+        self._backlogs: dict[bytes, Backlog] = {}
+        self._clients = self._bind(listen, CLIENT_QUEUE_MESSAGES)
+        self._peers = self._bind(peer_listen, PEER_QUEUE_MESSAGES)
 
-    def _bind(self, address: str) -> "zmq.Socket[bytes]":
+    def _bind(self, address: str, send_messages: int) -> "zmq.Socket[bytes]":
         socket = self._context.socket(zmq.ROUTER)
         socket.set(zmq.LINGER, 0)
         socket.set(zmq.ROUTER_MANDATORY, 1)
         socket.set(zmq.MAXMSGSIZE, MESSAGE_BYTES_MAX)
-        socket.set(zmq.SNDHWM, CLIENT_QUEUE_MESSAGES)
-        socket.set(zmq.RCVHWM, CLIENT_QUEUE_MESSAGES)
+        socket.set(zmq.SNDHWM, send_messages)
+        socket.set(zmq.RCVHWM, RECEIVE_QUEUE_MESSAGES)
         socket.set(zmq.IPV6, 1 if address.startswith("[") else 0)
         try:
             socket.bind(f"tcp://{address}")
@@ -105,6 +129,8 @@ class Transport:
 
     def poll(self, timeout_us: int) -> set[object]:
         """Wait until something arrives, at most `timeout_us`; return the sockets that have something."""
+        if self._backlogs:
+            timeout_us = min(timeout_us, BACKLOG_POLL_US)
         # Rounded up: rounding down would spin through the last millisecond before every deadline.
         return {socket for socket, _ in self._poller.poll(-(-max(0, timeout_us) // 1000))}
 
@@ -154,18 +180,42 @@ class Transport:
         for address, frames in messages:
             dialled = self._dialled.get(address)
             if dialled is not None:
-                _send(dialled.socket, frames)
+                _try_send(dialled.socket, frames)
 
     def send_peers(self, messages: Iterable[tuple[bytes, Frames]]) -> None:
         """Answer nodes that dialled this one."""
         for route, frames in messages:
-            _send(self._peers, [route, *frames])
+            _try_send(self._peers, [route, *frames])
 
     def send_clients(self, messages: Iterable[tuple[bytes, Frames]], on_gone: Callable[[bytes], None]) -> None:
-        """Send to clients; `on_gone` is told of each that has vanished or whose queue is full."""
+        """Send to clients; `on_gone` is told of each that has vanished, or reads too slowly for its backlog."""
+        for route in list(self._backlogs):
+            self._send_backlog(route, on_gone)
         for route, frames in messages:
-            if not _send(self._clients, [route, *frames]):
+            if route in self._backlogs:
+                self._backlogs[route].add(frames)
+                continue
+            sent = _try_send(self._clients, [route, *frames])
+            if sent == zmq.EAGAIN:
+                self._backlogs[route] = Backlog()
+                self._backlogs[route].add(frames)
+            elif sent:
                 on_gone(route)
+        for route in [route for route, backlog in self._backlogs.items() if backlog.bytes > CLIENT_BACKLOG_BYTES]:
+            del self._backlogs[route]
+            on_gone(route)
+
+    def _send_backlog(self, route: bytes, on_gone: Callable[[bytes], None]) -> None:
+        backlog = self._backlogs[route]
+        while backlog.messages:
+            sent = _try_send(self._clients, [route, *backlog.messages[0]])
+            if sent == zmq.EAGAIN:
+                return
+            if sent:
+                on_gone(route)
+                break
+            backlog.take()
+        del self._backlogs[route]
 
     def close(self) -> None:
         """Close everything; what is queued is dropped."""
@@ -182,11 +232,12 @@ def _receive(socket: "zmq.Socket[bytes]") -> Frames | None:
         return None
 
 
-def _send(socket: "zmq.Socket[bytes]", frames: Frames) -> bool:
+def _try_send(socket: "zmq.Socket[bytes]", frames: Frames) -> int:
+    """Return 0 if the message was taken, EAGAIN if the queue is full, EHOSTUNREACH if nobody is there any more."""
     try:
         socket.send_multipart(frames, zmq.NOBLOCK)
     except zmq.ZMQError as error:
         if error.errno in (zmq.EAGAIN, zmq.EHOSTUNREACH):
-            return False
+            return int(error.errno)
         raise
-    return True
+    return 0

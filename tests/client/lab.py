@@ -20,7 +20,7 @@ class Lab:
     def __init__(self, fake_cluster: ModuleType, *, nodes: int = 3, partitions: int = 4, seeds: int = 1) -> None:
         addresses = [f"host-{number}:7070" for number in range(1, nodes + 1)]
         self.cluster = fake_cluster.FakeCluster(addresses, partitions)
-        self.session = Session(addresses[:seeds], "test", random.Random(7).random)  # noqa: S311 - repeatable on purpose
+        self.session = Session(addresses[:seeds], "test", random.Random(7).random)
         self.calls = Calls(self.session.routing, 10_000_000)
         self.now_us = START_US
         self.sockets: dict[str, int] = {}

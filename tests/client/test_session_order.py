@@ -50,7 +50,7 @@ def heal(lab: Any) -> None:
 
 @pytest.mark.parametrize("seed", range(150))
 def test_what_is_told_is_true_and_in_order(make_lab: Callable[..., Any], seed: int) -> None:
-    chance = random.Random(seed)  # noqa: S311 - repeatable on purpose
+    chance = random.Random(seed)
     lab = make_lab().connect()
     appends = []
     for _ in range(60):

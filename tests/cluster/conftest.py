@@ -166,7 +166,7 @@ class Group:
     ) -> None:
         self.options = options or RaftOptions()
         self.cache_bytes_max = cache_bytes_max
-        self.random = Random(seed)  # noqa: S311 - a seed must reproduce a run
+        self.random = Random(seed)
         self.now_us = 1_000_000_000
         self.wire: deque[Envelope] = deque()
         self.cuts: set[tuple[int, int]] = set()

@@ -47,7 +47,7 @@ def test_an_empty_log_ends_at_index_0_of_term_0(memory_store: Any) -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_a_log_found_on_disk_knows_the_term_of_every_entry(memory_store: Any, seed: int) -> None:
-    random = Random(seed)  # noqa: S311 - a seed must reproduce a run
+    random = Random(seed)
     terms = sorted(random.choices(range(1, 9), k=random.randint(1, 60)))
     memory_store.log = [entry.data for entry in chain(terms)]
 
@@ -221,7 +221,7 @@ def test_the_last_entry_up_to_a_term_is_where_two_logs_may_meet(memory_store: An
 
 @pytest.mark.parametrize("seed", range(30))
 def test_a_log_equals_a_plain_list_whatever_is_done_to_it(memory_store: Any, seed: int) -> None:
-    random = Random(seed)  # noqa: S311 - a seed must reproduce a run
+    random = Random(seed)
     log, model, commit = RaftLog(memory_store, cache_bytes_max=400), [], 0
     for _ in range(200):
         action = random.random()

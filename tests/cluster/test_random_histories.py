@@ -33,7 +33,7 @@ class History:
     """One seeded run of a group, with what must hold of it."""
 
     def __init__(self, make_group: Any, replicas: int, seed: int) -> None:
-        self.random = Random(seed)  # noqa: S311 - a seed must reproduce a run
+        self.random = Random(seed)
         self.group = make_group(replicas, options=OPTIONS, seed=seed, cache_bytes_max=1500)
         self.leaders: dict[int, int] = {}  # by term
         self.committed: list[bytes] = []

@@ -69,6 +69,7 @@ class Host:
         self.node_id = f"{number:032x}"
         self.node: Node | None = None
         self.full = False
+        self.exhausted = False
         self.paused = False
         self.starts = 0
         self.inbox: list[Callable[[Node], None]] = []
@@ -118,7 +119,7 @@ class Host:
         if node is None or self.paused:
             return
         node.begin_turn(self.cluster.now_us, self.cluster.now_us)
-        node.set_storage_full(self.full)
+        node.set_storage_full(self.full, self.exhausted)
         inbox, self.inbox = self.inbox, []
         for deliver in inbox:
             deliver(node)

@@ -146,9 +146,7 @@ def test_after_one_refusal_the_rest_of_an_epoch_is_refused(cluster, named, place
     client.session(partition)
     follower = next(host for host in cluster.hosts if host is not cluster.leader(partition))
     client.hello(follower)
-    requests = [
-        AppendRequest(number, False, (AppendPart("order-1", -1, named(f"e{number}")),)) for number in (1, 2)
-    ]
+    requests = [AppendRequest(number, False, (AppendPart("order-1", -1, named(f"e{number}")),)) for number in (1, 2)]
 
     client.send_append(follower, partition, requests[:1], epoch=1)
     first = client.answer(partition, 1)

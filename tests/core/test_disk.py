@@ -89,7 +89,7 @@ def test_a_damaged_entry_is_not_served_and_is_repaired_from_a_peer(cluster, name
     client.hello(new)
     client.hello(victim)
 
-    with pytest.raises(AssertionError, match="DAMAGED|NOT_READY"):
+    with pytest.raises(AssertionError, match=r"DAMAGED|NOT_READY"):
         client.read("order-1", host=victim, fresh=False)
     cluster.until(lambda: partition in victim.core.replicas and not victim.core.infirmary.repairs)
     cluster.until(lambda: victim.core.replicas[partition].applied >= len(good))
@@ -127,7 +127,7 @@ def test_damaged_index_rows_are_derived_again(cluster, named):
     flip(victim, "streams", key)
     client.hello(victim)
 
-    with pytest.raises(AssertionError, match="NOT_READY|DAMAGED"):
+    with pytest.raises(AssertionError, match=r"NOT_READY|DAMAGED"):
         client.read("order-1", host=victim, fresh=False)
     cluster.until(lambda: partition in victim.core.replicas and victim.core.replicas[partition].applied > 1)
     cluster.turns(500)

@@ -143,7 +143,7 @@ def is_level(cluster: LocalCluster, since: float) -> bool:
 async def strike(cluster: LocalCluster, load: Load, name: str) -> list[float]:
     """Signal a leader, let it come back, and return the gaps of the partitions that it led."""
     leaders = await asyncio.to_thread(leaders_of, cluster)
-    victim = cluster.node(random.choice(sorted({leader for leader in leaders.values() if leader})))  # noqa: S311 - no secret
+    victim = cluster.node(random.choice(sorted({leader for leader in leaders.values() if leader})))
     led = [partition for partition, leader in leaders.items() if leader == victim.name]
     assert victim.pid is not None
     struck_at = time.monotonic()

@@ -38,7 +38,7 @@ class Garbage:
     """Seeded bytes and messages that are almost right."""
 
     def __init__(self, cluster_id: str) -> None:
-        self._random = random.Random(SEED)  # noqa: S311 - the same garbage at each run
+        self._random = random.Random(SEED)
         self._cluster_id = cluster_id
 
     def noise(self, size_max: int = 4096) -> bytes:

@@ -52,9 +52,11 @@ class Outbox:
     def __init__(self) -> None:
         self._messages: list[tuple[bytes, Frames]] = []
         self._answered: list[Burst] = []
+        self.bytes = 0  # of the opaque frames that are queued
 
     def send(self, client: Client, message: object, *frames: Frame) -> None:
         """Queue one message."""
+        self.bytes += sum(map(len, frames))
         self._messages.append((client.route, [CLIENT_CODEC.encode(message), *frames]))
 
     def send_to_route(self, route: bytes, message: object) -> None:
@@ -72,6 +74,7 @@ class Outbox:
         """Return all that is queued, as (routing ID, frames)."""
         if not self._messages and not self._answered:
             return []
+        self.bytes = 0
         messages, self._messages = self._messages, []
         answered, self._answered = self._answered, []
         for burst in answered:

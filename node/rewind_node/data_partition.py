@@ -28,6 +28,7 @@ from rewind_node.replica import PendingRead, Replica
 from rewind_node.store import Store
 
 CHUNK_BYTES_MAX = 1024 * 1024  # of records in one answer, the last record excepted
+TURN_ANSWER_BYTES_MAX = 4 * 1024 * 1024  # of chunks in one turn, all partitions together: about 2 ms of reading
 CHUNK_EVENTS_MAX = 4096
 CHECKPOINT_INTERVAL_US = 10_000_000  # with little to do: what a restart has to apply anew stays small
 NAMES_MAX = 1000  # streams in one answer
@@ -65,6 +66,11 @@ class DataPartition(Replica):
     def tail_bytes(self) -> int:
         """Bytes of the log that await a majority, at a leader."""
         return self._leadership.tail_bytes if self._leadership else 0
+
+    @property
+    def answers_full(self) -> bool:
+        """Whether this turn has answered reads with as many bytes as a turn may."""
+        return self._outbox.bytes >= TURN_ANSWER_BYTES_MAX
 
     @property
     def wants_turn(self) -> bool:

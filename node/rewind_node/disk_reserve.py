@@ -36,9 +36,9 @@ class DiskReserve:
         return self.free_bytes() < self.reserve_bytes()
 
     def is_exhausted(self) -> bool:
-        """Return whether half the reserve is gone: not even what a leader has taken already is stored any more.
+        """Return whether three quarters of the reserve are gone: not even what a leader took already is stored now.
 
         Until then a follower takes it. What is in a leader's log and never committed would stand in the way of all that
         comes after it, a new leader's first entry included, and with it of reads.
         """
-        return self.free_bytes() < self.reserve_bytes() // 2
+        return self.free_bytes() < self.reserve_bytes() // 4

@@ -31,6 +31,7 @@ from rewind_node.peer_protocol import PeerProtocol
 from rewind_node.peers import Peers
 from rewind_node.placing import create_founding_replicas, create_replica, load_replica
 from rewind_node.replica import Replica
+from rewind_node.space import voter_with_space
 from rewind_node.status import report, status
 from rewind_node.store import Store
 
@@ -187,12 +188,6 @@ class Node:
             self.storage_exhausted = exhausted
             for replica in self.replicas.values():
                 replica.raft.storage_full = exhausted
-
-    def has_space(self, replica: Replica) -> bool:
-        """Return whether, as far as is known, this node and a majority of a partition's voters have disk space."""
-        members = replica.raft.membership
-        full = sum(members.members[voter].node in self.peers.full for voter in members.voters)
-        return not self.storage_full and not replica.raft.quorum_full() and full <= (len(members.voters) - 1) // 2
 
     def touch(self, replica: Replica) -> Replica:
         """Let a replica take part in this turn."""
@@ -372,8 +367,11 @@ class Node:
 
     def _hand_over(self) -> None:
         for replica in self.replicas.values():
-            if replica.raft.role is Role.LEADER and not replica.raft.transferring:
-                replica.raft.transfer(None, self.now_us)
+            if replica.raft.role is not Role.LEADER or replica.raft.transferring:
+                continue
+            heir = None if self.draining else voter_with_space(self, replica)
+            if self.draining or heir is not None:
+                replica.raft.transfer(heir, self.now_us)
                 self.touch(replica)
 
     def finish(self) -> None:

@@ -10,6 +10,7 @@ from rewind_node.control_partition import ControlPartition
 from rewind_node.data_partition import DataPartition
 from rewind_node.repair import DROP_ROWS
 from rewind_node.replica import Replica, first_state
+from rewind_node.space import has_space
 from rewind_node.store import Store
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def load_replica(node: "Node", partition: int) -> Replica:
             cluster_map=node.map,
             clock=node.clock,
             outbox=node.outbox,
-            has_space=node.has_space,
+            has_space=lambda led: has_space(node, led),
         )
     node.clock.observe(replica.raft.log.last_timestamp)
     replica.raft.storage_full = node.storage_exhausted

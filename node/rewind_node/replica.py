@@ -53,6 +53,7 @@ class Replica(ABC):
         self._stored = state
         self._owed: list[Output] = []
         self._reads: list[PendingRead] = []
+        self._reads_left = False  # more of them can be served, in the next turn
         self._led_term = 0
         self.senders: dict[ReplicaId, str] = {}  # nodes of members that the membership here does not name yet
 
@@ -77,6 +78,11 @@ class Replica(ABC):
     @abstractmethod
     def reads_ready(self, number: int) -> None:
         """Take in that the read-index rounds up to `number` have succeeded."""
+
+    @property
+    def answers_full(self) -> bool:
+        """Whether this turn has answered reads with as many bytes as a turn may."""
+        return False
 
     @property
     def wants_turn(self) -> bool:
@@ -110,7 +116,12 @@ class Replica(ABC):
     @property
     def deadline_us(self) -> int:
         """When this replica next needs a turn, whatever arrives: the clock's time in microseconds, 0 for at once."""
-        if self._owed or self.wants_turn or (self.applied < self.raft.commit and self.damage is None):
+        if (
+            self._owed
+            or self._reads_left
+            or self.wants_turn
+            or (self.applied < self.raft.commit and self.damage is None)
+        ):
             return 0
         return self.raft.deadline_us
 
@@ -273,7 +284,12 @@ class Replica(ABC):
             self.quarantine(self.damage)
             return
         reads, self._reads = self._reads, []
+        self._reads_left = False
         for place, read in enumerate(reads):
+            if self.answers_full:
+                self._reads += reads[place:]
+                self._reads_left = True
+                return
             try:
                 if not self._serve_read(read, now_us):
                     self._reads.append(read)

@@ -137,8 +137,8 @@ def test_dump_prints_the_lines_it_is_given(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def dump(path: Path, write: Callable[[str], None]) -> None:
-        write(f'{{"path": "{path.name}"}}')
-        write("{}")
+        write(f'{{"path": "{path.name}"}}\n')
+        write("{}\n")
 
     module = ModuleType("rewind_node.dump")
     module.dump = dump  # type: ignore[attr-defined]

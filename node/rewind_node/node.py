@@ -69,7 +69,6 @@ class Node:
         self.pid = pid
         self.log = log
         self.now_us, self.wall_us = now_us, wall_us
-        self.started_us = now_us
         self.clock = HybridClock()
         self.outbox = Outbox()
         self.metrics = Metrics()

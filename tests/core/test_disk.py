@@ -56,6 +56,18 @@ def test_when_all_disks_are_full_appends_are_refused_and_reads_go_on(cluster, na
     assert taken[0] == Code.OK
 
 
+def test_nodes_whose_disks_are_all_full_do_not_pass_leaderships_round(cluster):
+    for host in cluster.hosts:
+        host.full = True
+    cluster.turns(1500)
+    before = [cluster.await_leader(partition).core.leaders.of(partition) for partition in range(cluster.partitions + 1)]
+
+    cluster.turns(5000)
+
+    after = [cluster.await_leader(partition).core.leaders.of(partition) for partition in range(cluster.partitions + 1)]
+    assert after == before
+
+
 def test_when_followers_disks_are_full_the_leader_refuses_before_it_writes(cluster, named):
     client = cluster.client()
     partition = cluster.partition_of("order-1")

@@ -226,7 +226,7 @@ class Writer:
                     completed.append(append)
                 if refused is not None and epoch == self.epoch and self.target is not None:
                     rejection = refused if rejection is None or refused.leader else rejection
-        except (TypeError, ValueError, IndexError) as error:
+        except (TypeError, ValueError, LookupError, OverflowError, RecursionError) as error:
             raise ProtocolError(f"an append's answer cannot be read: {error}") from error
         finally:
             self._raise_low()

@@ -11,6 +11,7 @@ from rewind.arguments import Consistency
 from rewind.cli_options import Options, pass_options, print_json
 from rewind.events import ANY, NO_STREAM, Context, Event, NewEvent
 from rewind.lines import data_fields
+from rewind_cluster.wire import UINT_MAX
 
 
 class ExpectedType(click.ParamType[Any]):
@@ -23,7 +24,7 @@ class ExpectedType(click.ParamType[Any]):
         named = {"any": ANY, "none": NO_STREAM}.get(str(value))
         if named is not None:
             return named
-        if not (str(value).isascii() and str(value).isdigit()):
+        if not (str(value).isascii() and str(value).isdigit() and len(str(value)) <= len(str(UINT_MAX))):
             self.fail(f"{value!r} is neither a version nor any nor none", param, ctx)
         return int(value)
 

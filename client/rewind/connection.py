@@ -8,7 +8,7 @@ from enum import Enum
 
 from rewind.requests import Request
 from rewind_cluster.client_messages import CLIENT_CODEC, PING_INTERVAL_US, PINGS_MISSED_MAX, Hello, Ping, Pong, Welcome
-from rewind_cluster.wire import PROTOCOL_VERSIONS, Frame
+from rewind_cluster.wire import PROTOCOL_VERSIONS, UINT_MAX, Frame
 
 HELLO_AGAIN_US = 1_000_000  # a greeting without an answer, or one that was refused, is repeated this often
 SILENCE_US = 300_000  # owing an answer this long, a node may be stopped or cut off: others are asked who leads
@@ -61,7 +61,7 @@ class Connection:
 
     def node_time_us(self, time_us: int) -> int:
         """Return what the node's clock shows at `time_us` of ours; early rather than late."""
-        return max(0, time_us + self._time_ahead_us)
+        return min(UINT_MAX, max(0, time_us + self._time_ahead_us))
 
     def greet(self, now_us: int, cluster_id: str, program: str, clock: int) -> None:
         """Send the `Hello` that must come first."""

@@ -224,7 +224,9 @@ def _stored_append(first_position: int, timestamp: int, record: bytes, stream: s
     kind, payload = unpack_record(record)
     append = unpack_append(payload)
     if kind != RecordKind.APPEND or append.stream != stream:
-        raise DamagedError(f"a chunk of stream {stream!r} holds a record of {append.stream!r}")
+        raise DamagedError(f"a chunk of stream {stream!r} holds a record of another one")
+    if not all(type(number) is int and number >= 0 for number in append[1:-1]):
+        raise DamagedError(f"a chunk of stream {stream!r} holds a record without its numbers")
     return StoredAppend(first_position, timestamp, append)
 
 

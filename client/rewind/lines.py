@@ -17,7 +17,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from hashlib import blake2b
 from typing import Any
 from uuid import UUID
@@ -108,9 +108,16 @@ def _repeated(pairs: list[tuple[str, Any]]) -> str:
 
 def _exact_float(text: str) -> float:
     number = float(text)
-    if repr(number) != text and (number in (float("inf"), float("-inf")) or Decimal(repr(number)) != Decimal(text)):
+    if repr(number) != text and (number in (float("inf"), float("-inf")) or not _is_equal(number, text)):
         raise InvalidArgument(f"the number {text} would lose digits: give it as a text, or the data as data_base64")
     return number
+
+
+def _is_equal(number: float, text: str) -> bool:
+    try:
+        return Decimal(repr(number)) == Decimal(text)
+    except InvalidOperation:  # an exponent beyond all bounds
+        return False
 
 
 def _no_constant(text: str) -> float:

@@ -4,16 +4,20 @@ Chunks hold whole appends, so their ends may reach beyond what is wanted; events
 `reverse` here, and checked to follow one another without a hole.
 """
 
+from types import NoneType
+from typing import Any
+
 from rewind.errors import ProtocolError
 from rewind.events import Event
 from rewind.inquiries import Chunk, StoredAppend, View, read_chunk
 from rewind.requests import Request
 from rewind.tokens import Origin, make_token
 from rewind_cluster.errors import DamagedError
-from rewind_cluster.records import ID_BYTES, unpack_events
+from rewind_cluster.records import ID_BYTES, Events, unpack_events
 
 CHUNK_EVENTS_MAX = 1000  # one is being consumed and one is on its way: a reader holds two thousand events at most
 CHUNK_BYTES_TARGET = 1024 * 1024
+_COLUMN_KINDS: tuple[set[type], ...] = ({str}, {bytes}, {bytes, NoneType})  # of types, datas and metadatas
 
 
 class StreamRead:
@@ -93,6 +97,10 @@ class StreamRead:
             events = unpack_events(append.events)
         except DamagedError as error:  # its checksum holds, so this is how it was stored
             raise ProtocolError(f"reading stream {self._stream!r} at version {append.first_version}: {error}") from None
+        if not _are_columns(events, append.event_count):
+            raise ProtocolError(
+                f"reading stream {self._stream!r} at version {append.first_version}: its columns do not fit its events"
+            )
         first, last = append.first_version, append.last_version
         low, high = max(first, self._after + 1), last
         if self._last is not None:
@@ -125,3 +133,14 @@ class StreamRead:
                     f"reading stream {self._stream!r}: version {event.version} came where {expected} belongs; try again"
                 )
             expected += step
+
+
+def _are_columns(events: Events, count: int) -> bool:
+    """Return whether these are the columns of so many events."""
+    columns: tuple[list[Any], ...] = (events.types, events.datas, events.metadatas)
+    return (
+        type(events.ids) is bytes
+        and len(events.ids) == count * ID_BYTES
+        and all(type(column) is list and len(column) == count for column in columns)
+        and all({type(item) for item in column} <= kinds for column, kinds in zip(columns, _COLUMN_KINDS, strict=True))
+    )

@@ -8,6 +8,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 
 from rewind_cluster.client_messages import MapIs
+from rewind_cluster.cluster_map import ADDRESS
 from rewind_cluster.errors import ProtocolError
 from rewind_cluster.names import SLOTS, slot
 from rewind_cluster.wire import check_shape
@@ -84,6 +85,10 @@ class Routing:
         ranges = [check_shape("a range of slots in the map", row, int, int)[:2] for row in message.slots]
         nodes = [check_shape("a node in the map", row, str, str, str)[:3] for row in message.nodes]
         replicas = [check_shape("replicas in the map", row, int, list)[:2] for row in message.replicas]
+        if not all(ADDRESS.match(address) for _, _, address in nodes):
+            raise ProtocolError("the map holds an address that is not HOST:PORT")
+        if not all(type(node_id) is str for _, node_ids in replicas for node_id in node_ids):
+            raise ProtocolError("the map holds a replica on a node whose ID is not a text")
         firsts = tuple(first for first, _ in ranges)
         if not firsts or firsts[0] != 0 or list(firsts) != sorted(set(firsts)) or firsts[-1] >= SLOTS:
             raise ProtocolError("the map's slots do not begin with 0, or are out of order")
@@ -91,5 +96,5 @@ class Routing:
         self.partitions = tuple(sorted(set(self.slots.partitions)))
         self.addresses = {node_id: address for node_id, _, address in nodes}
         self.names = {node_id: name for node_id, name, _ in nodes}
-        self.replicas = {partition: tuple(map(str, node_ids)) for partition, node_ids in replicas}
+        self.replicas = {partition: tuple(node_ids) for partition, node_ids in replicas}
         self.index = message.index

@@ -19,7 +19,10 @@ TIMEOUT_DEFAULT_S = 10.0
 ADDRESSES_MAX = 100  # a client needs one that is up; a hundred is a mistake
 PORT_MAX = 65_535
 
-_ADDRESS = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+(?:%[\w.-]+)?)\]|(?P<host>[A-Za-z0-9_.-]+)):(?P<port>\d{1,5})\Z")
+# ZeroMQ takes no host that begins with anything but a letter or a digit, and nothing beyond ASCII.
+_ADDRESS = re.compile(
+    r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+(?:%[\w.-]+)?)\]|(?P<host>[A-Za-z0-9][A-Za-z0-9_.-]*)):(?P<port>\d{1,5})\Z", re.ASCII
+)
 
 
 @dataclass(frozen=True, slots=True)

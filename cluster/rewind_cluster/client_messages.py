@@ -53,7 +53,7 @@ class Code(IntEnum):
 class Hello:
     """First message of a client's connection. `cluster_id` is empty until the client knows it."""
 
-    versions: list[Any]
+    versions: list[int]
     cluster_id: str
     program: str
     clock: int

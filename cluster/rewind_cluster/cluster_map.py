@@ -16,12 +16,15 @@ from rewind_cluster.membership import NODE_BYTES_MAX, Member, Membership
 from rewind_cluster.names import CONTEXTS_MAX, CONTROL, DEFAULT_CONTEXT, PARTITIONS_MAX, SLOTS, check_context_name
 from rewind_cluster.raft_messages import ReplicaId
 from rewind_cluster.records import RecordKind, pack_record
+from rewind_cluster.wire import check_shape, unpack
 
 CONTROL_VOTERS_MAX = 5  # more voters would make partition 0 slower without making it safer in practice
 NODES_MAX = 1000
 FIELD_BYTES_MAX = 1024
 NODE_FIELDS = 6
-ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}\Z")  # what every node can try to dial
+LABELS_MAX = 32  # of one node: all of them are in every node's memory and in the map
+# What every node can try to dial: ZeroMQ takes no host that begins with anything but a letter or a digit.
+ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9][A-Za-z0-9._-]*):[0-9]{1,5}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,8 @@ class NodeInfo:
             raise ProtocolError("a node's address is not HOST:PORT")
         if type(labels) is not dict or not all(type(k) is str and type(v) is str for k, v in labels.items()):
             raise ProtocolError("a node's labels are not a map of texts")
+        if len(labels) > LABELS_MAX or any(len(text) > FIELD_BYTES_MAX for pair in labels.items() for text in pair):
+            raise ProtocolError(f"a node has more than {LABELS_MAX} labels, or a longer one than any can be")
         return cls(texts[0], texts[1], texts[2], texts[3], texts[4], labels)
 
 
@@ -76,7 +81,7 @@ class Founding:
     def unpack(cls, packed: bytes) -> "Founding":
         """Return the record in `packed`, or raise `ProtocolError`."""
         try:
-            cluster_id, partitions, factor, nodes = msgpack.unpackb(packed)[:4]
+            cluster_id, partitions, factor, nodes = unpack(packed)[:4]
             founding = cls(cluster_id, partitions, factor, tuple(NodeInfo.unpack(node) for node in nodes))
         except ClusterError:
             raise
@@ -84,6 +89,8 @@ class Founding:
             raise ProtocolError(f"a founding record cannot be read: {error}") from error
         if type(cluster_id) is not str or type(partitions) is not int or type(factor) is not int:
             raise ProtocolError("a founding record has fields of the wrong kind")
+        if len(cluster_id) > FIELD_BYTES_MAX:
+            raise ProtocolError(f"a founding record names a cluster in {len(cluster_id)} characters")
         if not (1 <= partitions <= PARTITIONS_MAX and factor >= 1 and 1 <= len(nodes) <= NODES_MAX):
             raise ProtocolError("a founding record is outside the limits")
         return founding
@@ -149,7 +156,10 @@ class ClusterMap:
         """Take in one record of partition 0's log; a kind not known here raises `DamagedError`."""
         try:
             if kind == RecordKind.CONTEXT:
-                number, name, partition = payload[:3]
+                number, name = check_shape("a context", payload, int, str)[:2]
+                partition = payload[2]
+                if partition is not None and (type(partition) is not int or partition not in self.partitions):
+                    raise DamagedError(f"context {number} is in a partition that there is not")
                 self.contexts[number] = ContextInfo(number, name, partition)
                 self.context_numbers[name] = number
             elif kind == RecordKind.NODE:
@@ -157,7 +167,7 @@ class ClusterMap:
                 self.nodes[node.id] = node
             else:
                 raise DamagedError(f"partition 0 holds a record of the unknown kind {kind}; upgrade this node")
-        except (ValueError, TypeError, IndexError, ProtocolError) as error:
+        except (TypeError, LookupError, ProtocolError) as error:
             raise DamagedError(f"a record of partition 0 at {index} cannot be read: {error}") from error
 
     def slot_ranges(self) -> list[tuple[int, int]]:

@@ -56,11 +56,13 @@ def _check_text(what: str, text: object, bytes_max: int) -> str:
     if type(text) is str and text.isascii() and text.isprintable() and 0 < len(text) <= bytes_max:
         return text  # nearly all are: ASCII without control characters
     if not isinstance(text, str) or not text:
-        raise InvalidArgumentError(f"{what} {text!r} is not a text of 1 to {bytes_max} bytes")
+        # What it is instead may be a stranger's: too deep, or too long, to be shown.
+        shown = "empty" if text == "" else f"of type {type(text).__name__}"
+        raise InvalidArgumentError(f"{what} is {shown}, not a text of 1 to {bytes_max} bytes")
     try:
         size = len(text.encode())
     except UnicodeEncodeError:
-        raise InvalidArgumentError(f"{what} {text!r} cannot be encoded as UTF-8") from None
+        raise InvalidArgumentError(f"{what} {text[:bytes_max]!r} cannot be encoded as UTF-8") from None
     if size > bytes_max:
         raise TooLargeError(f"{what} of {size} bytes is over the limit of {bytes_max}")
     if CONTROL_CHARACTER.search(text):

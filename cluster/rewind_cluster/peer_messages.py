@@ -18,7 +18,7 @@ class PeerHello:
     one.
     """
 
-    versions: list[Any]
+    versions: list[int]
     cluster_id: str
     node: list[Any]
     nonce: bytes

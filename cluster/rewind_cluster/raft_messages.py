@@ -12,12 +12,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any, NewType, TypeAlias
 
+from rewind_cluster.clock import CLOCK_MAX
 from rewind_cluster.entry import Entry
 from rewind_cluster.errors import DamagedError, ProtocolError
 
 ReplicaId = NewType("ReplicaId", int)
 NOBODY = ReplicaId(0)
 NUMBER_MAX = (1 << 64) - 1
+TERM_MAX = 1 << 62  # no run of elections gets there, and who is told such a term can still count on from it
+TIMESTAMP_MAX = CLOCK_MAX + (1 << 59)  # the same of timestamps: each entry's is beyond that of the one before
 APPEND_ENTRIES_MAX = 1024  # a mebibyte of entries as small as they get in practice; bounds the frames of one message
 
 
@@ -107,7 +110,14 @@ class Envelope:
 
 _CLASSES: tuple[type[Any], ...] = (Vote, VoteReply, Append, AppendReply, Heartbeat, HeartbeatReply, TimeoutNow)
 _KINDS = {cls: kind for kind, cls in enumerate(_CLASSES, start=1)}
-_FIELDS = {cls: tuple((field.name, field.type) for field in fields(cls) if field.name != "entries") for cls in _CLASSES}
+_FIELDS = {
+    cls: tuple(
+        (field.name, field.type, TERM_MAX if field.name.endswith("term") else NUMBER_MAX)
+        for field in fields(cls)
+        if field.name != "entries"
+    )
+    for cls in _CLASSES
+}
 _ADDRESS_FIELDS = 4
 
 
@@ -116,7 +126,7 @@ def pack_envelope(envelope: Envelope) -> tuple[list[int | bool], list[bytes]]:
     message = envelope.message
     cls = type(message)
     packed: list[int | bool] = [_KINDS[cls], envelope.partition, envelope.sender, envelope.to]
-    packed.extend(getattr(message, name) for name, _ in _FIELDS[cls])
+    packed.extend(getattr(message, name) for name, _, _ in _FIELDS[cls])
     if not isinstance(message, Append):
         return packed, []
     packed.append(len(message.entries))
@@ -144,9 +154,10 @@ def _unpack_fields(cls: type[Any], packed: list[Any]) -> list[int | bool]:
     values = packed[_ADDRESS_FIELDS : _ADDRESS_FIELDS + len(specification)]
     if len(values) < len(specification):
         raise ProtocolError(f"a {cls.__name__} message has {len(values)} fields, not {len(specification)}")
-    for value, (name, kind) in zip(values, specification, strict=True):
+    for value, (name, kind, number_max) in zip(values, specification, strict=True):
         if kind is int:
-            _number(value, name)
+            if _number(value, name) > number_max:
+                raise ProtocolError(f"the {name} {value} of a {cls.__name__} message is over the limit of {number_max}")
         elif type(value) is not bool:
             raise ProtocolError(f"the field {name} is not true or false")
     return values
@@ -187,9 +198,12 @@ def _unpack_entry(frame: bytes | None) -> Entry:
     if type(frame) is not bytes:
         raise ProtocolError("an Append message has fewer frames than entries")
     try:
-        return Entry.decode(frame)
+        entry = Entry.decode(frame)
     except DamagedError as error:
         raise ProtocolError(f"an entry was damaged on its way: {error}") from error
+    if entry.last_timestamp > TIMESTAMP_MAX:
+        raise ProtocolError(f"entry {entry.index} has timestamp {entry.last_timestamp}, after which none could follow")
+    return entry
 
 
 def _number(value: Any, name: str) -> int:

@@ -25,9 +25,11 @@ from rewind_cluster.names import (
     METADATA_BYTES_MAX,
     check_type_name,
 )
+from rewind_cluster.wire import unpack
 
 ID_BYTES = 16
 APPEND_FIELDS = 8
+REFUSAL_FIELDS = 6
 _make_tuple = tuple.__new__  # a named tuple made without the detour through its constructor, which is Python
 
 
@@ -128,18 +130,16 @@ def unpack_append(payload: Sequence[Any]) -> Append:
     """Return an append from its record's payload, or raise `DamagedError`."""
     if type(payload) is Append:
         return payload
-    fields = payload[:APPEND_FIELDS]
-    if len(fields) < APPEND_FIELDS:
-        raise DamagedError(f"an append's record is too short: {len(payload)} fields")
-    return _make_tuple(Append, fields)
+    if type(payload) is not list or len(payload) < APPEND_FIELDS:
+        raise DamagedError(f"an append's record is no array of {APPEND_FIELDS} or more")
+    return _make_tuple(Append, payload[:APPEND_FIELDS])
 
 
 def unpack_refusal(payload: Sequence[Any]) -> Refusal:
     """Return a refusal from its record's payload, or raise `DamagedError`."""
-    try:
-        return Refusal(*payload[:6])
-    except TypeError as error:
-        raise DamagedError(f"a refusal's record is too short: {len(payload)} fields") from error
+    if not isinstance(payload, list | tuple) or len(payload) < REFUSAL_FIELDS:
+        raise DamagedError(f"a refusal's record is no array of {REFUSAL_FIELDS} or more")
+    return Refusal(*payload[:REFUSAL_FIELDS])
 
 
 def iterate_body(body: bytes | memoryview) -> Iterator[Record]:
@@ -156,7 +156,7 @@ def iterate_body(body: bytes | memoryview) -> Iterator[Record]:
             end = unpacker.tell()
             yield offset, end - offset, record[0], msgpack.unpackb(record[2])
             offset = end
-    except (ValueError, TypeError, IndexError, msgpack.UnpackException) as error:
+    except (ValueError, TypeError, LookupError, msgpack.UnpackException) as error:
         raise DamagedError(f"a body's record at {offset} cannot be read: {error}") from error
     if offset != len(body):
         raise DamagedError(f"a body ends in half a record at {offset}")
@@ -203,7 +203,7 @@ def check_events(packed: bytes) -> Events:
 
 def _unpack_columns(packed: bytes) -> Events:
     try:
-        ids, types, datas, metadatas = msgpack.unpackb(packed)
+        ids, types, datas, metadatas = unpack(packed)
         count = len(types)
         fits = type(ids) is bytes and len(ids) == count * ID_BYTES and len(datas) == len(metadatas) == count
     except Exception as error:
@@ -219,7 +219,7 @@ def _check_metadata(packed: object) -> None:
     if len(packed) > METADATA_BYTES_MAX:
         raise TooLargeError(f"an event's metadata of {len(packed)} bytes is over the limit of {METADATA_BYTES_MAX}")
     try:
-        metadata = msgpack.unpackb(packed)
+        metadata = unpack(packed)
     except Exception as error:
         raise InvalidArgumentError(f"an event's metadata cannot be read: {error}") from error
     if type(metadata) is not dict or not all(type(key) is str for key in metadata):

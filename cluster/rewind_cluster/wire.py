@@ -18,6 +18,9 @@ PROTOCOL_VERSIONS = (1,)
 UINT_MAX = (1 << 64) - 1
 TEXT_BYTES_MAX = 4096  # of any text in a header; names have tighter limits of their own
 LIST_ITEMS_MAX = 100_000  # of any list in a header: more than partitions, nodes or contexts of a cluster
+NUMBERS_MAX = 100  # of a list of numbers in a header: there will not be more versions of a protocol
+WALKED_BYTES = 512  # shorter msgpack can ask for no more than a few 100 KB, whatever it says
+READ_BYTES_MAX = 1024 * 1024  # what msgpack makes room for at first
 
 Frame = bytes
 M = TypeVar("M")
@@ -31,6 +34,10 @@ def _is_text(value: object) -> bool:
     return type(value) is str and len(value) <= TEXT_BYTES_MAX
 
 
+def _is_numbers(value: object) -> bool:
+    return type(value) is list and len(value) <= NUMBERS_MAX and all(map(_is_uint, value))
+
+
 def _is_list(value: object) -> bool:
     return type(value) is list and len(value) <= LIST_ITEMS_MAX
 
@@ -40,6 +47,7 @@ _CHECKS: dict[Any, Callable[[object], bool]] = {
     str: _is_text,
     bool: lambda value: type(value) is bool,
     bytes: lambda value: type(value) is bytes,
+    list[int]: _is_numbers,
     list[Any]: _is_list,
     dict[str, Any]: lambda value: type(value) is dict and len(value) <= LIST_ITEMS_MAX,
     int | None: lambda value: value is None or _is_uint(value),
@@ -104,9 +112,23 @@ def unpack_frame(frame: Frame) -> Any:
     if len(frame) > MESSAGE_BYTES_MAX:
         raise ProtocolError(f"a frame of {len(frame)} bytes is over the limit of {MESSAGE_BYTES_MAX}")
     try:
-        return msgpack.unpackb(frame)
-    except Exception as error:  # msgpack raises a dozen kinds, RecursionError and UnicodeDecodeError among them
+        return unpack(frame)
+    except Exception as error:  # msgpack raises a dozen kinds, UnicodeDecodeError among them
         raise ProtocolError(f"a frame is not msgpack: {error}") from error
+
+
+def unpack(packed: bytes) -> Any:
+    """Return what a stranger's msgpack holds; raises what msgpack does.
+
+    Arrays are made as long as they say they are, before their items are read: a thousand in one another that hold
+    nothing cost a thousand times their bytes. So what is long enough to matter is walked through first, which makes
+    nothing and fails where something is missing.
+    """
+    if len(packed) > WALKED_BYTES:
+        walker = msgpack.Unpacker(max_buffer_size=len(packed), read_size=min(len(packed), READ_BYTES_MAX))
+        walker.feed(packed)
+        walker.skip()
+    return msgpack.unpackb(packed)
 
 
 def check_shape(what: str, value: object, *kinds: type) -> Sequence[Any]:

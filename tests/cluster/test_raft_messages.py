@@ -12,6 +12,7 @@ from rewind_cluster.errors import ProtocolError
 from rewind_cluster.raft_messages import (
     APPEND_ENTRIES_MAX,
     NUMBER_MAX,
+    TERM_MAX,
     Append,
     AppendReply,
     Envelope,
@@ -43,7 +44,7 @@ MESSAGES = [
     AppendReply(7, 5, True, 4, 3, False),
     Heartbeat(7, 5, 9),
     HeartbeatReply(7, 9),
-    TimeoutNow(NUMBER_MAX),
+    TimeoutNow(TERM_MAX),
 ]
 
 

@@ -9,8 +9,7 @@ from rewind.events import Event
 from rewind.inquiries import Chunk, StoredAppend, View, read_chunk
 from rewind.requests import Request
 from rewind.tokens import Origin, make_token
-from rewind_cluster.errors import DamagedError
-from rewind_cluster.records import ID_BYTES, unpack_events
+from rewind_cluster.columns import ID_BYTES
 
 CHUNK_EVENTS_MAX = 1000  # one is being consumed and one is on its way: a reader holds two thousand events at most
 CHUNK_BYTES_TARGET = 1024 * 1024
@@ -87,30 +86,26 @@ class StreamRead:
         self._ended = not chunk.more or not events or self._left == 0 or self._last == first
         return events
 
-    def _events(self, stored: StoredAppend) -> list[Event]:
-        append = stored.append
-        try:
-            events = unpack_events(append.events)
-        except DamagedError as error:  # its checksum holds, so this is how it was stored
-            raise ProtocolError(f"reading stream {self._stream!r} at version {append.first_version}: {error}") from None
-        first, last = append.first_version, append.last_version
-        low, high = max(first, self._after + 1), last
+    def _events(self, append: StoredAppend) -> list[Event]:
+        ids, types, datas, metadatas = append.events
+        first = append.first_version
+        low, high = max(first, self._after + 1), first + len(types) - 1
         if self._last is not None:
             low, high = (low, min(high, self._last - 1)) if self._reverse else (max(low, self._last + 1), high)
-        versions = range(high, low - 1, -1) if self._reverse else range(low, high + 1)
+        places = range(high - first, low - first - 1, -1) if self._reverse else range(low - first, high - first + 1)
         return [
             Event(
-                append.stream,
-                version,
-                events.types[version - first],
-                events.datas[version - first],
-                stored.timestamp + append.place + version - first,
-                stored.first_position + append.place + version - first,
+                self._stream,
+                first + place,
+                types[place],
+                datas[place],
+                append.timestamp + place,
+                append.position + place,
                 self._partition,
-                events.ids[(version - first) * ID_BYTES : (version - first + 1) * ID_BYTES],
-                events.metadatas[version - first],
+                ids[place * ID_BYTES : (place + 1) * ID_BYTES],
+                None if metadatas is None else metadatas[place],
             )
-            for version in versions
+            for place in places
         ]
 
     def _check_order(self, events: list[Event]) -> None:

@@ -12,8 +12,9 @@ Theory: Ongaro, "Consensus: Bridging Theory and Practice", 6.3 (implementing lin
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from rewind.backoff import Backoff
@@ -34,7 +35,9 @@ from rewind.errors import (
 from rewind.events import AppendResult
 from rewind.requests import Call, Request
 from rewind.tokens import Origin
-from rewind_cluster.client_messages import BATCH_APPENDS_MAX, SESSION_WINDOW, Code
+from rewind_cluster.batches import BATCH_APPENDS_MAX, AppendRun
+from rewind_cluster.client_messages import SESSION_WINDOW, Code
+from rewind_cluster.columns import Events, pack_events, starts
 from rewind_cluster.errors import ProtocolError
 from rewind_cluster.wire import UINT_MAX
 
@@ -53,21 +56,23 @@ _LEADER_REFUSES = frozenset(
 )
 _SESSION_LOST = (Code.SESSION_UNKNOWN, Code.SETTLED)
 
-Part = tuple[str, int, bytes]  # stream, expected version, packed events
+Part = tuple[str, int, Events]  # stream, expected version, events
 
 
 class Append(Call):
-    """One append: its parts are packed and stay so. `many`: its result is a list, one item per part."""
+    """One append, of about `size` bytes. `many`: its result is a list, one item per part."""
 
     __slots__ = ("many", "open", "origin", "partition", "parts", "refusal", "sequence", "size")
 
-    def __init__(self, parts: tuple[Part, ...], partition: int, origin: Origin, timeout_us: int, *, many: bool) -> None:
+    def __init__(
+        self, parts: tuple[Part, ...], size: int, partition: int, origin: Origin, timeout_us: int, *, many: bool
+    ) -> None:
         super().__init__(timeout_us)
         self.partition = partition
         self.origin = origin
         self.parts = parts
         self.many = many
-        self.size = len(parts[0][2]) if len(parts) == 1 else sum(len(part[2]) for part in parts)
+        self.size = size
         self.sequence = 0
         self.open: tuple[int, ...] = ()  # epochs of the copies that may have been taken
         self.refusal: tuple[int, str] | None = None  # code and text of the last one
@@ -163,8 +168,8 @@ class Writer:
             for append in self.unsettled.values():
                 append.error = self._unknown(append, "the connection broke after the session was lost")
 
-    def batches(self) -> Iterator[tuple[list[tuple[int, bool, tuple[Part, ...]]], int]]:
-        """Yield the rows of each batch that is due, as `pack_rows` takes them, and its deadline in our time.
+    def batches(self) -> Iterator[tuple[list[AppendRun], int]]:
+        """Yield the runs of each batch that is due, and its deadline in our time.
 
         That is the earliest of its appends': a copy that arrives after its append was given up must not be taken, late
         and out of order. The others of such a batch are refused with it and sent again.
@@ -174,21 +179,23 @@ class Writer:
         while in_flight and in_flight[0] not in unsettled:
             in_flight.popleft()
         while len(in_flight) < BATCHES_IN_FLIGHT_MAX:
-            rows: list[tuple[int, bool, tuple[Part, ...]]] = []
+            taken: list[Append] = []
+            opens = bytearray()
             size = 0
             deadline_us = UINT_MAX
-            while size < BATCH_BYTES_TARGET and len(rows) < BATCH_APPENDS_MAX:
+            while size < BATCH_BYTES_TARGET and len(taken) < BATCH_APPENDS_MAX:
                 append = self._next()
                 if append is None:
                     break
-                rows.append((append.sequence, bool(append.open), append.parts))
+                taken.append(append)
+                opens.append(bool(append.open))
                 append.open = (*append.open, self.epoch) if append.open else fresh
                 size += append.size
                 deadline_us = min(deadline_us, append.deadline_us)
-            if not rows:
+            if not taken:
                 return
-            in_flight.append(rows[-1][0])
-            yield rows, deadline_us
+            in_flight.append(taken[-1].sequence)
+            yield list(_runs(taken, bytes(opens))), deadline_us
 
     def _next(self) -> Append | None:
         while self._unsent:
@@ -212,13 +219,11 @@ class Writer:
         try:
             for answer in answers:
                 sequence, code = answer[0], answer[1]
+                if code == Code.OK:
+                    self._done(answer, completed)
+                    continue
                 append = unsettled.get(sequence)
                 if append is None:
-                    continue
-                if code == Code.OK:
-                    append.result = self._result(append, answer[2])
-                    del unsettled[sequence]
-                    completed.append(append)
                     continue
                 refused = self._refused(append, epoch, code, answer)
                 if append.error is not None:
@@ -232,18 +237,27 @@ class Writer:
             self._raise_low()
         return rejection
 
-    def _result(self, append: Append, places: list[list[int]]) -> AppendResult | list[AppendResult]:
-        if len(places) != len(append.parts):
-            raise ProtocolError(f"an append of {len(append.parts)} parts was answered with {len(places)}")
+    def _done(self, answer: list[Any], completed: list[Call]) -> None:
+        """Take in that a run of appends has taken effect."""
+        sequence, _, versions, position, timestamp, counts, parts = answer[:7]
         self.backoff.reset()
         self.refusal = None
-        if not append.many:
-            version, position, timestamp = places[0]
-            return AppendResult(version, position, self.partition, timestamp, self.origin)
-        return [
-            AppendResult(version, position, self.partition, timestamp, self.origin)
-            for version, position, timestamp in places
-        ]
+        unsettled, partition, origin = self.unsettled, self.partition, self.origin
+        if type(position) is list:  # of events that stood there already, in any places
+            places = list(zip(versions, position, timestamp, strict=True))
+        else:
+            ahead = range(len(versions)) if counts is None else [last - 1 for last in accumulate(counts)]
+            places = [(version, position + k, timestamp + k) for version, k in zip(versions, ahead, strict=True)]
+        for number, (start, stop) in enumerate(starts(parts, len(places) if parts is None else len(parts)), sequence):
+            append = unsettled.get(number)
+            if append is None:
+                continue
+            if stop - start != len(append.parts):
+                raise ValueError(f"an append of {len(append.parts)} parts was answered with {stop - start}")
+            results = [AppendResult(*place[:2], partition, place[2], origin) for place in places[start:stop]]
+            append.result = results if append.many else results[0]
+            del unsettled[number]
+            completed.append(append)
 
     def _refused(self, append: Append, epoch: int, code: int, answer: list[Any]) -> Rejection | None:
         """Settle one refused copy; return a rejection where the append is to be sent again."""
@@ -373,6 +387,39 @@ class Writer:
             f"({why}); it may have been written: read the stream, or append the same IDs again with the same "
             "expected version"
         )
+
+
+def _runs(appends: Sequence[Append], opens: bytes) -> Iterator[AppendRun]:
+    """Yield appends as runs of consecutive numbers."""
+    start = 0
+    for stop in range(1, len(appends) + 1):
+        if stop == len(appends) or appends[stop].sequence != appends[stop - 1].sequence + 1:
+            yield _run(appends[start:stop], opens[start:stop])
+            start = stop
+
+
+def _run(appends: Sequence[Append], opens: bytes) -> AppendRun:
+    parts = [part for append in appends for part in append.parts]
+    columns = [part[2] for part in parts]
+    counts = [len(column.types) for column in columns]
+    metadatas = None
+    if any(column.metadatas is not None for column in columns):
+        metadatas = [each for column in columns for each in column.metadatas or (None,) * len(column.types)]
+    events = Events(
+        b"".join([column.ids for column in columns]),
+        [kind for column in columns for kind in column.types],
+        [data for column in columns for data in column.datas],
+        metadatas,
+    )
+    return AppendRun(
+        appends[0].sequence,
+        opens if any(opens) else b"",
+        [part[0] for part in parts],
+        [part[1] for part in parts],
+        None if len(events.types) == len(parts) else counts,
+        None if len(parts) == len(appends) else [len(append.parts) for append in appends],
+        pack_events(events),
+    )
 
 
 _KNOWN_CODES = frozenset(map(int, Code))

@@ -12,7 +12,7 @@ from rewind.events import Context, NewEvent
 from rewind.ids import RandomIds
 from rewind.inquiries import View
 from rewind.listing import StreamList
-from rewind.packing import pack_new_events
+from rewind.packing import new_events
 from rewind.reading import StreamRead
 from rewind.requests import Request
 from rewind.routing import Routing
@@ -54,30 +54,31 @@ class Calls:
     def append(self, stream: str, events: EventsArgument, expected: int, timeout: float | None) -> Append:
         """Return an append to one stream."""
         name = arguments.check_stream(stream)
-        part = (name, arguments.check_expected(expected), pack_new_events(events, self._ids)[0])
-        return Append((part,), self.partition_of(name), self.origin, self.timeout(timeout), many=False)
+        columns, size = new_events(events, self._ids)
+        part = (name, arguments.check_expected(expected), columns)
+        return Append((part,), size, self.partition_of(name), self.origin, self.timeout(timeout), many=False)
 
     def append_many(self, appends: Iterable[PartArgument], timeout: float | None) -> Append:
         """Return an append to several streams of one partition. Raises `CrossPartition`."""
         parts: list[Part] = []
-        events_count = 0
+        event_count = size = 0
         for item in appends:
             try:
                 stream, events, expected = item
             except (TypeError, ValueError):
                 raise InvalidArgument(f"{item!r} is not (stream, events, expected); nothing was sent") from None
-            packed, count = pack_new_events(events, self._ids)
-            parts.append((arguments.check_stream(stream), arguments.check_expected(expected), packed))
-            events_count += count
+            columns, part_size = new_events(events, self._ids)
+            parts.append((arguments.check_stream(stream), arguments.check_expected(expected), columns))
+            event_count += columns.event_count
+            size += part_size
         if not parts:
             raise InvalidArgument("append_many without a stream; give (stream, events, expected) once at least")
         partition = self._common_partition(parts)
-        append = Append(tuple(parts), partition, self.origin, self.timeout(timeout), many=True)
-        if events_count > APPEND_EVENTS_MAX:
-            raise TooLarge(f"{events_count} events are over the limit of {APPEND_EVENTS_MAX}; nothing was sent")
-        if append.size > APPEND_BYTES_MAX:
-            raise TooLarge(f"{append.size} bytes are over the limit of {APPEND_BYTES_MAX}; nothing was sent")
-        return append
+        if event_count > APPEND_EVENTS_MAX:
+            raise TooLarge(f"{event_count} events are over the limit of {APPEND_EVENTS_MAX}; nothing was sent")
+        if size > APPEND_BYTES_MAX:
+            raise TooLarge(f"{size} bytes are over the limit of {APPEND_BYTES_MAX}; nothing was sent")
+        return Append(tuple(parts), size, partition, self.origin, self.timeout(timeout), many=True)
 
     def _common_partition(self, parts: list[Part]) -> int:
         places = {stream: self.partition_of(stream) for stream, _, _ in parts}

@@ -2,7 +2,7 @@
 
 import os
 
-from rewind_cluster.records import ID_BYTES
+from rewind_cluster.columns import ID_BYTES
 
 IDS_PER_DRAW = 256  # 4 KiB: one system call costs about as much as eight of 16 bytes
 

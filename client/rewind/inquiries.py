@@ -27,8 +27,8 @@ from rewind_cluster.client_messages import (
     VersionIs,
     unpack_chunk,
 )
-from rewind_cluster.errors import DamagedError, ProtocolError
-from rewind_cluster.records import Append, RecordKind, unpack_append, unpack_record
+from rewind_cluster.columns import Events, unpack_events
+from rewind_cluster.errors import ProtocolError
 from rewind_cluster.wire import Frame, check_shape
 
 Frames = Sequence[Frame]
@@ -49,11 +49,12 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class StoredAppend:
-    """An append as a chunk holds it, its checksum verified."""
+    """An append to a stream as a chunk holds it: its first event's version, position and timestamp."""
 
-    first_position: int
+    first_version: int
+    position: int
     timestamp: int
-    append: Append
+    events: Events
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +208,7 @@ def read_chunk(
 
     def take(message: StreamIs, frames: Frames) -> Chunk:
         rows = unpack_chunk(frames[0]) if frames else []
-        return Chunk([_stored_append(row[0], row[1], row[2], stream) for row in rows], message.position, message.more)
+        return Chunk([_stored_append(row) for row in rows], message.position, message.more)
 
     return Request(
         f"reading stream {stream!r} (partition {partition})",
@@ -220,14 +221,9 @@ def read_chunk(
     )
 
 
-def _stored_append(first_position: int, timestamp: int, record: bytes, stream: str) -> StoredAppend:
-    kind, payload = unpack_record(record)
-    append = unpack_append(payload)
-    if kind != RecordKind.APPEND or append.stream != stream:
-        raise DamagedError(f"a chunk of stream {stream!r} holds a record of another one")
-    if not all(type(number) is int and number >= 0 for number in append[1:-1]):
-        raise DamagedError(f"a chunk of stream {stream!r} holds a record without its numbers")
-    return StoredAppend(first_position, timestamp, append)
+def _stored_append(row: list[Any]) -> StoredAppend:
+    first_version, position, timestamp, packed = row[:4]
+    return StoredAppend(first_version, position, timestamp, unpack_events(packed))
 
 
 def list_streams(

@@ -28,8 +28,8 @@ from rewind.arguments import check_stream, check_type
 from rewind.errors import InvalidArgument, RewindError
 from rewind.events import Event, NewEvent
 from rewind.packing import pack_metadata
+from rewind_cluster.columns import ID_BYTES
 from rewind_cluster.names import DATA_BYTES_MAX
-from rewind_cluster.records import ID_BYTES
 
 FIELDS = frozenset(("stream", "type", "data", "data_base64", "time", "id", "metadata"))
 TIME = "time"

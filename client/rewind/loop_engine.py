@@ -9,6 +9,7 @@ import asyncio
 import logging
 import random
 import socket
+import threading
 from collections import deque
 from typing import Any
 
@@ -31,6 +32,7 @@ class LoopEngine:
 
     def __init__(self, addresses: tuple[str, ...], program: str) -> None:
         self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
         _check_watches(self._loop)
         self.session = Session(addresses, program, random.random)
         self._pid = current_pid()
@@ -53,7 +55,8 @@ class LoopEngine:
             raise Closed(
                 f"this store belongs to process {self._pid}, which forked this one; connect again after a fork"
             )
-        if asyncio.get_running_loop() is not self._loop:
+        # Loops do not nest: ours runs here if it runs and this is its thread. To ask which one does is a system call.
+        if threading.get_ident() != self._thread or not self._loop.is_running():
             raise InvalidArgument("this store belongs to another event loop; connect in the one that uses it")
 
     def start(self, call: Call) -> "asyncio.Future[Any]":

@@ -1,4 +1,4 @@
-"""Packing new events: each is checked, then an append's are packed once, and never again whatever the retries."""
+"""New events into columns: each is checked here, and copied into what is sent when its append is."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -12,28 +12,29 @@ from rewind.arguments import check_type
 from rewind.errors import InvalidArgument, TooLarge
 from rewind.events import NewEvent
 from rewind.ids import RandomIds
+from rewind_cluster.columns import Events, pack_events
 from rewind_cluster.names import APPEND_BYTES_MAX, APPEND_EVENTS_MAX, DATA_BYTES_MAX, METADATA_BYTES_MAX
-from rewind_cluster.records import Events, pack_events
 
 INTEGER_MIN = -(1 << 63)  # what msgpack can hold
 INTEGER_MAX = (1 << 64) - 1
+EVENT_BYTES = 32  # of an event beside its type, data and metadata: its ID and what msgpack adds
 TYPES_CACHED_MAX = 1024  # an application has dozens of types and checks one with every event
 
 _check_type = lru_cache(TYPES_CACHED_MAX)(check_type)
 
 
-def pack_new_events(events: NewEvent | Iterable[NewEvent], ids: RandomIds) -> tuple[bytes, int]:
-    """Return an append's events, packed, and their number. Raises `InvalidArgument` or `TooLarge`."""
+def new_events(events: NewEvent | Iterable[NewEvent], ids: RandomIds) -> tuple[Events, int]:
+    """Return an append's events as columns, and about how many bytes. Raises `InvalidArgument` or `TooLarge`."""
     if isinstance(events, NewEvent):
-        columns = Events(
-            _id_bytes(events.id, ids), [_type(events.type)], [_data(events.data)], [_metadata(events.metadata)]
-        )
-    else:
-        columns = _columns(events, ids)
-    packed = pack_events(columns)
-    if len(packed) > APPEND_BYTES_MAX:
-        raise TooLarge(f"an append of {len(packed)} bytes is over the limit of {APPEND_BYTES_MAX}; nothing was sent")
-    return packed, len(columns.types)
+        kind, data, metadata = _type(events.type), _data(events.data), _metadata(events.metadata)
+        columns = Events(_id_bytes(events.id, ids), (kind,), (data,), None if metadata is None else (metadata,))
+        return columns, EVENT_BYTES + len(kind) + len(data) + (0 if metadata is None else len(metadata))
+    columns = _columns(events, ids)
+    size = EVENT_BYTES * columns.event_count + sum(map(len, columns.types)) + sum(map(len, columns.datas))
+    size += sum(len(metadata) for metadata in columns.metadatas or () if metadata is not None)
+    if size > APPEND_BYTES_MAX // 2 and (size := len(pack_events(columns))) > APPEND_BYTES_MAX:
+        raise TooLarge(f"an append of {size} bytes is over the limit of {APPEND_BYTES_MAX}; nothing was sent")
+    return columns, size
 
 
 def _columns(events: object, ids: RandomIds) -> Events:
@@ -47,11 +48,12 @@ def _columns(events: object, ids: RandomIds) -> Events:
     for event in listed:
         if not isinstance(event, NewEvent):
             raise InvalidArgument(f"{event!r} is not a NewEvent; nothing was sent")
+    metadatas = [_metadata(event.metadata) for event in listed]
     return Events(
         b"".join([_id_bytes(event.id, ids) for event in listed]),
         [_type(event.type) for event in listed],
         [_data(event.data) for event in listed],
-        [_metadata(event.metadata) for event in listed],
+        None if all(metadata is None for metadata in metadatas) else metadatas,
     )
 
 

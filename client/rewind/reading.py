@@ -4,20 +4,15 @@ Chunks hold whole appends, so their ends may reach beyond what is wanted; events
 `reverse` here, and checked to follow one another without a hole.
 """
 
-from types import NoneType
-from typing import Any
-
 from rewind.errors import ProtocolError
 from rewind.events import Event
 from rewind.inquiries import Chunk, StoredAppend, View, read_chunk
 from rewind.requests import Request
 from rewind.tokens import Origin, make_token
-from rewind_cluster.errors import DamagedError
-from rewind_cluster.records import ID_BYTES, Events, unpack_events
+from rewind_cluster.columns import ID_BYTES
 
 CHUNK_EVENTS_MAX = 1000  # one is being consumed and one is on its way: a reader holds two thousand events at most
 CHUNK_BYTES_TARGET = 1024 * 1024
-_COLUMN_KINDS: tuple[set[type], ...] = ({str}, {bytes}, {bytes, NoneType})  # of types, datas and metadatas
 
 
 class StreamRead:
@@ -91,34 +86,26 @@ class StreamRead:
         self._ended = not chunk.more or not events or self._left == 0 or self._last == first
         return events
 
-    def _events(self, stored: StoredAppend) -> list[Event]:
-        append = stored.append
-        try:
-            events = unpack_events(append.events)
-        except DamagedError as error:  # its checksum holds, so this is how it was stored
-            raise ProtocolError(f"reading stream {self._stream!r} at version {append.first_version}: {error}") from None
-        if not _are_columns(events, append.event_count):
-            raise ProtocolError(
-                f"reading stream {self._stream!r} at version {append.first_version}: its columns do not fit its events"
-            )
-        first, last = append.first_version, append.last_version
-        low, high = max(first, self._after + 1), last
+    def _events(self, append: StoredAppend) -> list[Event]:
+        ids, types, datas, metadatas = append.events
+        first = append.first_version
+        low, high = max(first, self._after + 1), first + len(types) - 1
         if self._last is not None:
             low, high = (low, min(high, self._last - 1)) if self._reverse else (max(low, self._last + 1), high)
-        versions = range(high, low - 1, -1) if self._reverse else range(low, high + 1)
+        places = range(high - first, low - first - 1, -1) if self._reverse else range(low - first, high - first + 1)
         return [
             Event(
-                append.stream,
-                version,
-                events.types[version - first],
-                events.datas[version - first],
-                stored.timestamp + append.place + version - first,
-                stored.first_position + append.place + version - first,
+                self._stream,
+                first + place,
+                types[place],
+                datas[place],
+                append.timestamp + place,
+                append.position + place,
                 self._partition,
-                events.ids[(version - first) * ID_BYTES : (version - first + 1) * ID_BYTES],
-                events.metadatas[version - first],
+                ids[place * ID_BYTES : (place + 1) * ID_BYTES],
+                None if metadatas is None else metadatas[place],
             )
-            for version in versions
+            for place in places
         ]
 
     def _check_order(self, events: list[Event]) -> None:
@@ -133,14 +120,3 @@ class StreamRead:
                     f"reading stream {self._stream!r}: version {event.version} came where {expected} belongs; try again"
                 )
             expected += step
-
-
-def _are_columns(events: Events, count: int) -> bool:
-    """Return whether these are the columns of so many events."""
-    columns: tuple[list[Any], ...] = (events.types, events.datas, events.metadatas)
-    return (
-        type(events.ids) is bytes
-        and len(events.ids) == count * ID_BYTES
-        and all(type(column) is list and len(column) == count for column in columns)
-        and all({type(item) for item in column} <= kinds for column, kinds in zip(columns, _COLUMN_KINDS, strict=True))
-    )

@@ -20,6 +20,7 @@ from rewind.errors import AccessDenied, Closed, ProtocolError
 from rewind.inquiries import open_session
 from rewind.requests import Request
 from rewind.routing import Leader, Routing
+from rewind_cluster.batches import pack_runs
 from rewind_cluster.client_messages import (
     CLIENT_CODEC,
     AppendBatch,
@@ -32,7 +33,6 @@ from rewind_cluster.client_messages import (
     Pong,
     Refused,
     Welcome,
-    pack_rows,
 )
 from rewind_cluster.clock import HybridClock
 from rewind_cluster.errors import ProtocolError as FrameError
@@ -299,7 +299,7 @@ class Session:
             return
         assert writer.session is not None
         writer.aim(target, self.routing.leader(writer.partition).term)
-        for rows, deadline_us in writer.batches():
+        for runs, deadline_us in writer.batches():
             header = AppendBatch(
                 writer.partition,
                 writer.origin.context,
@@ -309,7 +309,7 @@ class Session:
                 target.node_time_us(deadline_us),
                 self.clock.latest,
             )
-            target.send(now_us, CLIENT_CODEC.encode(header), pack_rows(rows))
+            target.send(now_us, CLIENT_CODEC.encode(header), *pack_runs(runs))
 
     def _target(self, writer: Writer) -> Connection | None:
         """Return the connection to the leader: that of the current burst, where it still leads there."""

@@ -5,22 +5,18 @@ none: a session and a sequence number name them for good. Times are microseconds
 `Welcome` and `Pong` tell.
 """
 
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
 import msgpack
 
 from rewind_cluster.errors import ProtocolError
-from rewind_cluster.wire import UINT_MAX, Codec, Frame, check_shape, message, unpack_frame
+from rewind_cluster.wire import Codec, Frame, check_shape, message, unpack_frame
 
 CLIENT_CODEC = Codec()
 ANY_VERSION = -1  # `expected` of an append that takes any version
 PING_INTERVAL_US = 1_000_000
 PINGS_MISSED_MAX = 3  # then the node forgets the connection
-BATCH_APPENDS_MAX = 4096  # appends in one message
-APPEND_FIELDS = 3  # of an append in a batch: number, openness, parts
-PART_FIELDS = 3  # of a part: stream, expected version, events
 SESSION_WINDOW = 1024  # numbers from a session's low-water mark on: what a node remembers answers for
 
 
@@ -198,7 +194,7 @@ class SessionIs:
 
 @message(CLIENT_CODEC, 22)
 class AppendBatch:
-    """Appends of one session, in order; the second frame holds them, see `pack_batch`.
+    """Appends of one session, in order; further frames hold them, two a run, see `rewind_cluster.batches`.
 
     `low`: every sequence number below is settled at the client. `epoch` counts the client's bursts of (re)sends to this
     partition: after refusing one append of an epoch for routing or load a node refuses the rest of it.
@@ -217,9 +213,12 @@ class AppendBatch:
 class AppendsDone:
     """How appends of a session ended, in any order.
 
-    `answers` holds `[sequence, 0, [[version, position, timestamp], …]]` (of the last event of each part of the
-    append) or `[sequence, code, …]`: after WRONG_VERSION stream, expected, actual, logged; after NOT_LEADER the
-    leader's node ID or "" and the term; after any other a text. A WRONG_VERSION that is `logged` stands under the
+    `answers` holds `[sequence, 0, last_versions, position, timestamp, counts, parts]` for a run of appends that took
+    effect, numbered from `sequence` on: the version of the last event of each part; position and timestamp of the
+    first event, and each further one has the next; `counts` and `parts` as in `rewind_cluster.columns`. Where the
+    events stood already, one append's, position and timestamp are arrays: of each part's last event. Or
+    `[sequence, code, …]` for one that did not: after WRONG_VERSION stream, expected, actual, logged; after NOT_LEADER
+    the leader's node ID or "" and the term; after any other a text. A WRONG_VERSION that is `logged` stands under the
     append's number for every copy of it; one that is not speaks for its own copy alone, so it is final only where no
     other copy is unanswered.
     """
@@ -254,11 +253,12 @@ class ReadStream:
 
 @message(CLIENT_CODEC, 31)
 class StreamIs:
-    """A chunk of a stream. The second frame holds `[[entry's first position, entry's timestamp, record], …]`, packed.
+    """A chunk of a stream. The second frame holds `[[first version, position, timestamp, events], …]`, packed.
 
-    Records are whole appends: the first and last may hold events beyond what was asked for. `more`: ask again from the
-    last version on. `version` is the stream's, `position` the context's newest in this partition, when the chunk was
-    read.
+    A row is a whole append to the stream: its first event's version, position and timestamp, which rise by one with
+    each event, and the events as in `rewind_cluster.columns`. The first and last row may hold events beyond what was
+    asked for. `more`: ask again from the last version on. `version` is the stream's, `position` the context's newest in
+    this partition, when the chunk was read.
     """
 
     request: int
@@ -340,94 +340,17 @@ class Failed:
     term: int
 
 
-@dataclass(frozen=True, slots=True)
-class AppendPart:
-    """What one append wants of one stream. `events` are packed, see `rewind_cluster.records`."""
-
-    stream: str
-    expected: int
-    events: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class AppendRequest:
-    """One append. `open`: an earlier copy of it was sent and has not been answered."""
-
-    sequence: int
-    open: bool
-    parts: tuple[AppendPart, ...]
-
-
-def pack_batch(requests: list[AppendRequest]) -> Frame:
-    """Return the second frame of an `AppendBatch`: `[[sequence, open, [[stream, expected, events], …]], …]`."""
-    return pack_rows(
-        [
-            (
-                request.sequence,
-                request.open,
-                tuple((part.stream, part.expected, part.events) for part in request.parts),
-            )
-            for request in requests
-        ]
-    )
-
-
-def pack_rows(rows: list[tuple[int, bool, tuple[tuple[str, int, bytes], ...]]]) -> Frame:
-    """Return the same frame from rows as they travel: a client makes 10,000s a second of them."""
-    batch: bytes = msgpack.packb(rows)
-    return batch
-
-
-def unpack_batch(frame: Frame) -> list[list[Any]]:
-    """Return the batch's arrays `[sequence, open, [[stream, expected, events], …]]`, their shape verified.
-
-    They stay arrays: a node turns 10,000s a second of them into records.
-    """
-    batch = unpack_frame(frame)
-    if type(batch) is not list or not 1 <= len(batch) <= BATCH_APPENDS_MAX:
-        raise ProtocolError(f"a batch is not an array of 1 to {BATCH_APPENDS_MAX} appends")
-    for request in batch:
-        if not _is_append(request):
-            raise ProtocolError("an append is not an array of number, openness and parts (stream, expected, events)")
-    return batch
-
-
-def _is_append(request: Any) -> bool:
-    """Return whether a batch's item has the shape of an append. In one expression: it is asked for every append."""
-    return (
-        type(request) is list
-        and len(request) >= APPEND_FIELDS
-        and type(request[0]) is int
-        and 1 <= request[0] <= UINT_MAX
-        and type(request[1]) is bool
-        and type(request[2]) is list
-        and len(request[2]) >= 1
-        and all(map(_is_part, request[2]))
-    )
-
-
-def _is_part(part: Any) -> bool:
-    return (
-        type(part) is list
-        and len(part) >= PART_FIELDS
-        and type(part[0]) is str
-        and type(part[1]) is int
-        and ANY_VERSION <= part[1] <= UINT_MAX
-        and type(part[2]) is bytes
-    )
-
-
-def pack_chunk(rows: list[tuple[int, int, bytes]]) -> Frame:
+def pack_chunk(rows: list[tuple[int, int, int, bytes]]) -> Frame:
     """Return the second frame of a `StreamIs`."""
     chunk: bytes = msgpack.packb(rows)
     return chunk
 
 
 def unpack_chunk(frame: Frame) -> list[Any]:
-    """Return a chunk's `[first position, timestamp, record]` arrays, their shape verified."""
+    """Return a chunk's `[first version, position, timestamp, events]` arrays, their shape verified."""
     chunk = unpack_frame(frame)
     if type(chunk) is not list:
         raise ProtocolError("a chunk of a stream is not an array")
     for row in chunk:
-        check_shape("a row of a chunk", row, int, int, bytes)
+        check_shape("a row of a chunk", row, int, int, int, bytes)
     return chunk

@@ -14,21 +14,20 @@ from typing import Any, NamedTuple
 
 from rewind_cluster.entry import Entry, EntryKind
 from rewind_cluster.errors import DamagedError
-from rewind_cluster.records import Append, Record, RecordKind, Refusal, iterate_body, unpack_append, unpack_refusal
-from rewind_node.sessions import Answer, SessionKey, SessionTable, done, wrong_version
-from rewind_node.store import SessionRun, Store, StreamRow
-from rewind_node.stream_index import StreamIndex
+from rewind_cluster.records import Record, RecordKind, Run, iterate_body, unpack_refusal, unpack_run
+from rewind_node.sessions import SessionKey, SessionTable, done, wrong_version
+from rewind_node.store import SessionRun, Store
+from rewind_node.stream_index import Row, StreamIndex
 
 CHECKPOINT_ROWS = 16_384  # gathered rows that make a checkpoint due before its time: some 5 MB, sorted in about 10 ms
-_make_tuple = tuple.__new__  # without the detour through the named tuple's constructor, which is Python
 SLICE_ROWS = 256  # put into the store in one turn
 
 
 class Applied(NamedTuple):
-    """What an applied entry held."""
+    """What an applied entry held: its appends, and how each run of a session's numbers ended, None if evicted since."""
 
-    appends: Sequence[Append]
-    refusals: Sequence[Refusal]
+    runs: Sequence[Run]
+    settled: Sequence[SessionRun | None]
 
 
 NOTHING = Applied((), ())
@@ -39,7 +38,7 @@ class Checkpoint:
     """The state at `index` on its way into the store."""
 
     index: int
-    streams: Iterator[tuple[int, str, list[StreamRow]]]
+    streams: Iterator[tuple[int, str, list[Row]]]
     positions: list[tuple[int, int, int, int]]  # context, first position, count, index
     runs: list[SessionRun]
     deleted_runs: list[SessionKey]
@@ -75,7 +74,7 @@ class EventIndex:
         if entry.kind is EntryKind.RECORDS:
             work = _Applying(self, entry)
             work.run(iterate_body(entry.body) if records is None else records)
-            applied = Applied(work.appends, work.refusals)
+            applied = Applied(work.runs, work.settled)
             if entry.event_count:
                 self._heads[entry.context] = entry.first_position + entry.event_count - 1
                 self._positions.append((entry.context, entry.first_position, entry.event_count, entry.index))
@@ -120,77 +119,49 @@ class EventIndex:
 
 
 class _Applying:
-    """One entry on its way into the index: its rows, and the answers of its appends."""
+    """One entry on its way into the index."""
 
     def __init__(self, index: EventIndex, entry: Entry) -> None:
-        self.appends: list[Append] = []
-        self.refusals: list[Refusal] = []
+        self.runs: list[Run] = []
+        self.settled: list[SessionRun | None] = []
         self._index = index
         self._entry = entry
         self._place = 0
-        self._session = 0  # the run of appends that is being gathered: whose, from which number, below what, where
-        self._first = 0
-        self._low = 0
-        self._offset = 0
-        self._answers: list[Answer] = []
 
     def run(self, records: Iterable[Record]) -> None:
         entry = self._entry
-        for offset, length, kind, payload in records:
-            if kind == RecordKind.APPEND:
-                self._append(offset, length, unpack_append(payload))
-            elif kind == RecordKind.SESSION:
-                self._settle()
+        for record in records:
+            if record.kind == RecordKind.RUN:
+                self._append(record, unpack_run(record.payload))
+            elif record.kind == RecordKind.SESSION:
                 self._index.sessions.opened(entry.index)
-            elif kind == RecordKind.REFUSAL:
-                self._refuse(offset, unpack_refusal(payload))
+            elif record.kind == RecordKind.REFUSAL:
+                session, sequence, low, stream, expected, actual = unpack_refusal(record.payload)
+                self._settle(record, session, sequence, low, wrong_version(stream, expected, actual, logged=True))
             else:
                 raise DamagedError(
                     f"entry {entry.index} of partition {self._index.partition} holds a record of the unknown kind "
-                    f"{kind}; upgrade this node"
+                    f"{record.kind}; upgrade this node"
                 )
-        self._settle()
         if self._place != entry.event_count:
             raise self._mismatch(f"it holds {self._place} events, its header says {entry.event_count}")
 
-    def _append(self, offset: int, length: int, append: Append) -> None:
+    def _append(self, record: Record, run: Run) -> None:
         entry, index = self._entry, self._index
-        stream, first_version, place, session, sequence, low, count, _ = append
+        place = run.place
         if place != self._place:
-            raise self._mismatch(f"an append stands at {place}, after {self._place} events")
+            raise self._mismatch(f"appends stand at {place}, after {self._place} events")
         if not place and entry.first_position != index.position(entry.context) + 1:
             raise self._mismatch(f"it begins at position {entry.first_position}, not after this replica's last")
-        row = _make_tuple(StreamRow, (first_version, count, entry.index, offset, length))
-        index.streams.add(entry.context, stream, row)
-        self._place = place + count
-        self.appends.append(append)
-        ahead = self._place - 1
-        last = (first_version + count - 1, entry.first_position + ahead, entry.timestamp + ahead)
-        answers = self._answers
-        if answers and session == self._session and low == self._low:
-            following = sequence - self._first - len(answers)
-            if following == 0:
-                answers.append(done([last]))
-                return
-            if following == -1:  # another part of the same append
-                answers[-1] = done([*answers[-1][1], last])
-                return
-        self._settle()
-        self._session, self._first, self._low, self._offset = session, sequence, low, offset
-        self._answers = [done([last])]
+        index.streams.add(entry.context, run, entry.index, record.offset, record.length)
+        self._place = place + run.event_count
+        self.runs.append(run)
+        answer = done(run, entry.first_position + place, entry.timestamp + place)
+        self._settle(record, run.session, run.first_sequence, run.low, answer)
 
-    def _refuse(self, offset: int, refusal: Refusal) -> None:
-        self._settle()
-        self.refusals.append(refusal)
-        session, sequence, low, stream, expected, actual = refusal
-        answer = wrong_version(stream, expected, actual, logged=True)
-        self._index.sessions.settled(session, sequence, low, [answer], (self._entry.index, offset))
-
-    def _settle(self) -> None:
-        if self._answers:
-            place = (self._entry.index, self._offset)
-            self._index.sessions.settled(self._session, self._first, self._low, self._answers, place)
-            self._answers = []
+    def _settle(self, record: Record, session: int, first: int, low: int, answer: list[Any]) -> None:
+        run = SessionRun(session, first, self._entry.index, record.offset, low, answer)
+        self.settled.append(run if self._index.sessions.settled(run) else None)
 
     def _mismatch(self, what: str) -> DamagedError:
         return DamagedError(f"entry {self._entry.index} of partition {self._index.partition} does not fit: {what}")
@@ -200,4 +171,4 @@ def unpack_control(entry: Entry) -> list[tuple[int, Sequence[Any]]]:
     """Return kind and payload of each record of an entry of partition 0."""
     if entry.kind is not EntryKind.RECORDS:
         return []
-    return [(kind, payload) for _, _, kind, payload in iterate_body(entry.body)]
+    return [(record.kind, record.payload) for record in iterate_body(entry.body)]

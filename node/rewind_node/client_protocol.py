@@ -4,8 +4,10 @@ A connection is its state from `Hello` on. A message without a state gets only `
 state with an error, never the node.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from rewind_cluster.batches import AppendRun, unpack_runs
 from rewind_cluster.client_messages import (
     CLIENT_CODEC,
     PING_INTERVAL_US,
@@ -30,7 +32,6 @@ from rewind_cluster.client_messages import (
     Refused,
     StatusIs,
     Welcome,
-    unpack_batch,
 )
 from rewind_cluster.errors import ClusterError, ProtocolError
 from rewind_cluster.names import CONTROL, check_context_name, check_stream_name
@@ -218,30 +219,27 @@ class ClientProtocol:
 
     def _append(self, client: Client, batch: AppendBatch, frames: Frames) -> None:
         node = self._node
-        if len(frames) != 1:
-            raise ProtocolError(f"AppendBatch came with {len(frames)} frames, not one")
-        requests = unpack_batch(frames[0])
+        runs = unpack_runs(frames)
         node.clock.observe_client(batch.clock, node.wall_us)
-        node.metrics.append_requests += len(requests)
+        node.metrics.append_requests += sum(run.append_count for run in runs)
         replica = self._data_partition(batch.partition)
         if replica is None:
-            self._refuse_batch(client, batch, requests, Code.NOT_READY, "no replica of the partition is here")
+            self._refuse_batch(client, batch, runs, Code.NOT_READY, "no replica of the partition is here")
         elif self._past(batch.deadline_us):
-            self._refuse_batch(client, batch, requests, Code.DEADLINE_PAST, "it arrived after its deadline")
+            self._refuse_batch(client, batch, runs, Code.DEADLINE_PAST, "it arrived after its deadline")
         else:
             node.touch(replica)
             term, leader = node.leaders.of(batch.partition)
-            replica.append(client, batch, requests, (leader, term))
+            replica.append(client, batch, runs, (leader, term))
 
     def _refuse_batch(
-        self, client: Client, batch: AppendBatch, requests: list[list[Any]], code: Code, text: str
+        self, client: Client, batch: AppendBatch, runs: Sequence[AppendRun], code: Code, text: str
     ) -> None:
         if self._node.map is not None and batch.partition in self._node.map.partitions:
             client.refused[batch.partition] = max(batch.epoch, client.refused.get(batch.partition, -1))
-        self._node.metrics.refusals[code.name.lower()] += len(requests)
+        self._node.metrics.refusals[code.name.lower()] += sum(run.append_count for run in runs)
         burst = Burst(client, batch.partition, batch.session, batch.epoch)
-        for request in requests:
-            self._node.outbox.answer(burst, request[0], (code, text))
+        self._node.outbox.refuse(burst, runs, (code, text), (code, text))
 
     def _read(self, client: Client, message: ReadStream | GetVersion | ListStreams, _frames: Frames) -> None:
         node = self._node

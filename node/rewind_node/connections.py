@@ -1,12 +1,14 @@
 """Clients' connections as the core sees them, and what is to be sent to them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from rewind_cluster.batches import AppendRun
 from rewind_cluster.client_messages import CLIENT_CODEC, AppendsDone
 from rewind_cluster.wire import Frame
 
 Frames = list[Frame]
+Answer = list[Any]  # what stands in `AppendsDone`, its sequence number first
 
 
 class Client:
@@ -43,7 +45,7 @@ class Burst:
         self.partition = partition
         self.session = session
         self.epoch = epoch
-        self.answers: list[Any] = []
+        self.answers: list[Answer] = []
 
 
 class Outbox:
@@ -63,12 +65,18 @@ class Outbox:
         """Queue one message to a connection without a state."""
         self._messages.append((route, [CLIENT_CODEC.encode(message)]))
 
-    def answer(self, burst: Burst, sequence: int, answer: Iterable[Any]) -> None:
-        """Queue the answer of one append: code and what belongs to it."""
-        answers = burst.answers
-        if not answers:
+    def answer(self, burst: Burst, answer: Answer) -> None:
+        """Queue the answer of an append or of a run of them, as `AppendsDone` holds it."""
+        if not burst.answers:
             self._answered.append(burst)
-        answers.append((sequence, *answer))
+        burst.answers.append(answer)
+
+    def refuse(self, burst: Burst, runs: Iterable[AppendRun], refusal: Sequence[Any], others: Sequence[Any]) -> None:
+        """Queue the refusal, its code and what belongs to it, of the first append of runs, and that of all `others`."""
+        for run in runs:
+            for sequence in run.sequences:
+                self.answer(burst, [sequence, *refusal])
+                refusal = others
 
     def take(self, clock: int) -> list[tuple[bytes, Frames]]:
         """Return all that is queued, as (routing ID, frames)."""

@@ -1,8 +1,9 @@
 """A replica of a data partition: appends while it leads, reads whenever it may."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from rewind_cluster.batches import AppendRun
 from rewind_cluster.client_messages import (
     AppendBatch,
     Code,
@@ -86,21 +87,20 @@ class DataPartition(Replica):
         self._leadership.open_session(client, message.request)
         return True
 
-    def append(self, client: Client, batch: AppendBatch, requests: list[list[Any]], leader: tuple[str, int]) -> None:
+    def append(self, client: Client, batch: AppendBatch, runs: Sequence[AppendRun], leader: tuple[str, int]) -> None:
         """Take a batch of appends, or refuse it naming the `leader` (node ID or "", term)."""
         if client.refused.get(self.partition, -1) >= batch.epoch:
             code, detail = Code.EPOCH, list[Any]([""])
         elif self._leadership is not None and self.leading:
             leadership = self._leadership
-            if self.guard(lambda: leadership.take(client, batch, requests)):
+            if self.guard(lambda: leadership.take(client, batch, runs)):
                 return
             code, detail = Code.OPEN, [f"this replica is under repair: {self.damage}"]
         else:
             code, detail = Code.NOT_LEADER, [*leader]
         client.refused[self.partition] = max(batch.epoch, client.refused.get(self.partition, -1))
         burst = Burst(client, self.partition, batch.session, batch.epoch)
-        for request in requests:
-            self._outbox.answer(burst, request[0], (code, *detail))
+        self._outbox.refuse(burst, runs, (code, *detail), (code, *detail))
 
     # What a replica does.
 
@@ -209,7 +209,7 @@ class DataPartition(Replica):
             max(1, min(message.bytes_max, CHUNK_BYTES_MAX)),
             reverse=message.reverse,
         )
-        rows = [(stored.first_position, stored.timestamp, stored.record) for stored in chunk.appends]
+        rows = [(append.first_version, append.position, append.timestamp, append.packed) for append in chunk.appends]
         position = self.index.position(message.context)
         self._outbox.send(client, StreamIs(message.request, chunk.version, position, chunk.more), pack_chunk(rows))
 

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from rewind_cluster.columns import ID_BYTES, starts, unpack_events
 from rewind_cluster.entry import NO_DIGEST, Entry, EntryKind
 from rewind_cluster.errors import DamagedError
-from rewind_cluster.records import ID_BYTES, RecordKind, iterate_body, unpack_append, unpack_events
+from rewind_cluster.records import RecordKind, iterate_body, unpack_run
 from rewind_node import store_layout as layout
 from rewind_node.data_directory import SHARD, DataDirectoryLock, check_format, read_format
 from rewind_node.lmdb_reader import LmdbReader
@@ -163,16 +164,18 @@ class _Replica:
 
 
 def _appends(entry: Entry) -> Iterator[Line]:
-    for _, _, kind, payload in iterate_body(entry.body):
-        if kind != RecordKind.APPEND:
+    for record in iterate_body(entry.body):
+        if record.kind != RecordKind.RUN:
             continue
-        append = unpack_append(payload)
-        ids = unpack_events(append.events).ids
-        yield {
-            "stream": append.stream,
-            "version": append.first_version,
-            "ids": [str(UUID(bytes=ids[start : start + ID_BYTES])) for start in range(0, len(ids), ID_BYTES)],
-        }
+        run = unpack_run(record.payload)
+        ids = unpack_events(record.events).ids
+        pieces = starts(run.counts, len(run.streams))
+        for stream, version, (start, stop) in zip(run.streams, run.first_versions, pieces, strict=True):
+            yield {
+                "stream": stream,
+                "version": version,
+                "ids": [str(UUID(bytes=ids[at * ID_BYTES : (at + 1) * ID_BYTES])) for at in range(start, stop)],
+            }
 
 
 def _index_damage(reader: LmdbReader, partition: int, table: str) -> Iterator[Line]:

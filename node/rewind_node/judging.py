@@ -11,23 +11,23 @@ judgement.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from rewind_cluster.records import Refusal
+from rewind_node.connections import Answer
 from rewind_node.overlay import Waiter
-from rewind_node.reading import Reader
-from rewind_node.sessions import Answer, wrong_version
+from rewind_node.sessions import wrong_version
+
+if TYPE_CHECKING:
+    from rewind_node.reading import Reader
 
 
 class Part(NamedTuple):
-    """What an append wants of one stream, checked. `version` is the stream's at the tail before it."""
+    """What an append wants of one stream. `ids` are its events', one after the other."""
 
     stream: str
     expected: int
-    version: int
-    event_count: int
     ids: bytes
-    events: bytes
 
 
 class Mismatch(NamedTuple):
@@ -63,11 +63,10 @@ class Judgement:
         """The record that refuses every copy of the request."""
         return Refusal(self.session, self.sequence, self.low, *self.mismatch)
 
-    def verdict(self, reader: Reader) -> Answer:
+    def verdict(self, reader: "Reader") -> Answer:
         """Return the first answer, where the events stand already, or the refusal."""
-        parts = [(part.stream, part.expected, part.ids) for part in self.parts]
-        earlier = reader.earlier_answer(self.context, parts)
-        return earlier or wrong_version(*self.mismatch, logged=False)
+        earlier = reader.earlier_answer(self.context, self.parts)
+        return [self.sequence, *(earlier or wrong_version(*self.mismatch, logged=False))]
 
 
 class Judging:
@@ -76,10 +75,15 @@ class Judging:
     def __init__(self) -> None:
         self._judgements: dict[tuple[int, int], Judgement] = {}
         self._fresh: list[Judgement] = []
+        self._highest: dict[int, int] = {}  # the highest number of each session that may be judged
         self.round = 0  # the newest read-index round that has succeeded
 
     def __len__(self) -> int:
         return len(self._judgements)
+
+    def highest(self, session: int) -> int:
+        """Return a number beyond which no append of a session is judged."""
+        return self._highest.get(session, 0)
 
     def find(self, session: int, sequence: int) -> Judgement | None:
         """Return the judgement that a request is in, if it is in one."""
@@ -88,6 +92,7 @@ class Judging:
     def add(self, judgement: Judgement) -> None:
         """Begin a judgement."""
         self._judgements[judgement.session, judgement.sequence] = judgement
+        self._highest[judgement.session] = max(judgement.sequence, self.highest(judgement.session))
         self._fresh.append(judgement)
 
     @property
@@ -106,6 +111,8 @@ class Judging:
         ready = [j for j in self._judgements.values() if 0 < j.round <= self.round and j.after <= applied]
         for judgement in ready:
             del self._judgements[judgement.session, judgement.sequence]
+        if not self._judgements:
+            self._highest.clear()
         return ready
 
     def resign(self) -> list[Waiter]:

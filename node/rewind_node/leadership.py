@@ -5,22 +5,25 @@ append that is taken is answered when its entry has been applied. One that is re
 `rewind_node.judging`: a refusal must be as true as an answer. Nothing here survives the term.
 """
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
+from rewind_cluster.batches import AppendRun
 from rewind_cluster.client_messages import ANY_VERSION, SESSION_WINDOW, AppendBatch, Code, Failed, SessionIs
 from rewind_cluster.clock import HybridClock
 from rewind_cluster.cluster_map import ClusterMap, ContextInfo
+from rewind_cluster.columns import ID_BYTES, check_events, starts, unpack_columns
 from rewind_cluster.entry import Entry
-from rewind_cluster.errors import ClusterError, DamagedError, TooLargeError
+from rewind_cluster.errors import ClusterError, DamagedError, ProtocolError, TooLargeError
 from rewind_cluster.names import APPEND_BYTES_MAX, APPEND_EVENTS_MAX, check_stream_name, slot
 from rewind_cluster.raft import Raft
-from rewind_cluster.records import Append, Record, RecordKind, check_events, pack_append, pack_record, pack_refusal
+from rewind_cluster.records import Record, RecordKind, Run, pack_record, pack_refusal, pack_run
 from rewind_node.applying import Applied, EventIndex
 from rewind_node.connections import Burst, Client, Outbox
 from rewind_node.judging import Judgement, Judging, Mismatch, Part
-from rewind_node.overlay import Overlay, TailSession, Waiters
+from rewind_node.overlay import Overlay, Pending, TailSession, Waiters
 from rewind_node.reading import Reader
+from rewind_node.sessions import answer_of
 
 ENTRY_BODY_BYTES_TARGET = 1024 * 1024  # a draft this large is closed: replication and reads move whole entries
 TAIL_BYTES_MAX = 32 * 1024 * 1024  # uncommitted at one leader; beyond it appends are refused as `OVERLOADED`
@@ -41,12 +44,22 @@ class Draft:
         self.event_count = 0
         self.body_bytes = 0
 
-    def add(self, record: bytes, count: int, kind: int, payload: tuple[Any, ...]) -> None:
+    def add(self, record: bytes, count: int, kind: int, payload: tuple[Any, ...], pending: Pending) -> None:
         """Put a record of `count` events at the end. Applying the entry will not have to read it again."""
         self.records.append(record)
-        self.waiters.records.append((self.body_bytes, len(record), kind, payload))
+        self.waiters.records.append(Record(self.body_bytes, len(record), kind, payload, b""))
+        self.waiters.pending.append(pending)
         self.event_count += count
         self.body_bytes += len(record)
+
+
+class Judged(NamedTuple):
+    """A run judged against the tail: each part's first version, the versions it would leave, its events' IDs."""
+
+    first_versions: list[int]
+    heads: dict[str, int]
+    ids: bytes
+    mismatch: Mismatch | None
 
 
 class WrongPartitionError(ClusterError):
@@ -110,8 +123,11 @@ class Leadership:
         gathered = sum(draft.body_bytes for draft in (*self._drafts.values(), *self._closed))
         return self._overlay.tail_bytes + gathered > TAIL_BYTES_MAX
 
-    def take(self, client: Client, batch: AppendBatch, requests: list[list[Any]]) -> None:
-        """Judge the appends of a batch in order: each is taken, refused for good, or refused with all that follow."""
+    def take(self, client: Client, batch: AppendBatch, runs: Sequence[AppendRun]) -> None:
+        """Judge the appends of a batch in order: each is taken, refused for good, or refused with all that follow.
+
+        A run is taken as a whole where nothing about it is out of the ordinary, else append by append.
+        """
         burst = client.burst(self._partition, batch.session, batch.epoch)
         refusal = self._refusal_of_all(batch)
         tail = self._overlay.session(batch.session)
@@ -119,21 +135,22 @@ class Leadership:
             refusal = (Code.SESSION_UNKNOWN, f"partition {self._partition} does not know session {batch.session}")
         if refusal is not None or tail is None:
             assert refusal is not None
-            self.refuse(burst, requests, *refusal)
+            self.refuse(burst, runs, *refusal)
             return
         tail.low = max(tail.low, batch.low)
-        applied = self._index.sessions.find(batch.session)
-        answers = {} if applied is None else applied.answers
         context = self._map.contexts[batch.context]
-        for number, (sequence, is_open, parts, *_) in enumerate(requests):
-            if sequence in answers:
-                self._outbox.answer(burst, sequence, answers[sequence])
-            elif not self._joined(burst, sequence, tail, is_open=is_open):
-                if sequence >= tail.low + SESSION_WINDOW:
+        for number, run in enumerate(runs):
+            if self._take_whole(burst, run, context, tail):
+                continue
+            singles = self._split(burst, run)
+            for place, single in enumerate(singles):
+                if self._answered(burst, single, tail):
+                    continue
+                if single.first_sequence >= tail.low + SESSION_WINDOW:
                     text = f"more than {SESSION_WINDOW} appends of the session are unsettled"
-                    self.refuse(burst, requests[number:], Code.OVERLOADED, text)
+                    self.refuse(burst, [*singles[place:], *runs[number + 1 :]], Code.OVERLOADED, text)
                     return
-                self._take_new(burst, sequence, context, tail, parts, is_open=is_open)
+                self._take_single(burst, single, context, tail)
 
     def _refusal_of_all(self, batch: AppendBatch) -> tuple[Code, str] | None:
         if self._raft.transferring:
@@ -146,87 +163,116 @@ class Leadership:
             return Code.CONTEXT_LAGGING, f"context {batch.context} is not known here yet"
         return None
 
-    def refuse(self, burst: Burst, requests: list[list[Any]], code: Code, text: str) -> None:
+    def refuse(self, burst: Burst, runs: Sequence[AppendRun], code: Code, text: str) -> None:
         """Refuse the rest of a batch for routing or load, and with it the rest of its epoch."""
         burst.client.refused[self._partition] = burst.epoch
-        for number, request in enumerate(requests):
-            answer = [code, text] if number == 0 else [Code.EPOCH, ""]
-            if code is Code.NOT_LEADER:
-                answer = [code, "", self.term]
-            self._outbox.answer(burst, request[0], answer)
+        if code is Code.NOT_LEADER:
+            self._outbox.refuse(burst, runs, (code, "", self.term), (code, "", self.term))
+        else:
+            self._outbox.refuse(burst, runs, (code, text), (Code.EPOCH, ""))
 
-    def _joined(self, burst: Burst, sequence: int, tail: TailSession, *, is_open: bool) -> bool:
-        """Let a copy of a request that is under way wait for the same end."""
-        pending = tail.pending.get(sequence)
-        if pending is not None:
-            pending.appends.append((burst, sequence))
-            return True
-        if not self._judging:
+    def _take_whole(self, burst: Burst, run: AppendRun, context: ContextInfo, tail: TailSession) -> bool:
+        """Take a run whose numbers are all new and whose appends are all as they should be; else do nothing."""
+        first, last = run.first_sequence, run.sequences[-1]
+        if first <= max(tail.last, self._judging.highest(burst.session)) or first < tail.low:
             return False
-        judgement = self._judging.find(burst.session, sequence)
-        if judgement is None:
+        if last >= tail.low + SESSION_WINDOW:
             return False
-        judgement.join((burst, sequence), is_open=is_open)
+        try:
+            judged = self._judge(context, run)
+        except DamagedError:
+            raise
+        except ClusterError:
+            return False
+        if judged.mismatch is not None:
+            return False
+        self._write(burst, run, context.number, tail, judged)
         return True
 
-    def _take_new(
-        self,
-        burst: Burst,
-        sequence: int,
-        context: ContextInfo,
-        tail: TailSession,
-        parts: list[list[Any]],
-        *,
-        is_open: bool,
-    ) -> None:
+    def _split(self, burst: Burst, run: AppendRun) -> list[AppendRun]:
+        """Return each append of a run as a run of its own; refuse them all if their events cannot be told apart."""
+        if run.append_count == 1:
+            return [run]
+        try:
+            return run.split(unpack_columns(run.events, run.event_count))
+        except ProtocolError as error:
+            self._outbox.refuse(burst, [run], (Code.INVALID, str(error)), (Code.INVALID, str(error)))
+            return []
+
+    def _answered(self, burst: Burst, single: AppendRun, tail: TailSession) -> bool:
+        """Answer an append that was settled before, or let it wait for the end of a copy that is under way."""
+        sequence = single.first_sequence
         if sequence < tail.low:
             text = f"number {sequence} is below the session's low-water mark {tail.low}"
-            self._outbox.answer(burst, sequence, [Code.SETTLED, text])
-            return
+            self._outbox.answer(burst, [sequence, Code.SETTLED, text])
+            return True
+        applied = self._index.sessions.find(burst.session)
+        answer = None if applied is None else applied.answer(sequence)
+        if answer is not None:
+            self._outbox.answer(burst, answer)
+            return True
+        pending = tail.find(sequence)
+        if pending is not None:
+            pending.waiters.append((burst, sequence, sequence))
+            return True
+        judgement = self._judging.find(burst.session, sequence)
+        if judgement is not None:
+            judgement.join((burst, sequence, sequence), is_open=single.open)
+        return judgement is not None
+
+    def _take_single(self, burst: Burst, single: AppendRun, context: ContextInfo, tail: TailSession) -> None:
+        sequence = single.first_sequence
         try:
-            checked, mismatch = self._judge(context, parts)
+            judged = self._judge(context, single)
         except DamagedError:
             raise  # of this replica, not of the append
         except TooLargeError as error:
-            self._outbox.answer(burst, sequence, [Code.TOO_LARGE, str(error)])
+            self._outbox.answer(burst, [sequence, Code.TOO_LARGE, str(error)])
         except WrongPartitionError as error:
-            self._outbox.answer(burst, sequence, [Code.WRONG_PARTITION, str(error)])
+            self._outbox.answer(burst, [sequence, Code.WRONG_PARTITION, str(error)])
         except ClusterError as error:
-            self._outbox.answer(burst, sequence, [Code.INVALID, str(error)])
+            self._outbox.answer(burst, [sequence, Code.INVALID, str(error)])
         else:
-            if mismatch is None:
-                self._write(burst, sequence, context.number, tail, checked)
+            if judged.mismatch is None:
+                self._write(burst, single, context.number, tail, judged)
                 return
-            waiters = [(burst, sequence)]
-            checked = [part._replace(events=b"") for part in checked]  # the IDs suffice, and these wait for a round
+            pieces = starts(single.counts, len(single.streams))
+            parts = [
+                Part(stream, expected, judged.ids[start * ID_BYTES : stop * ID_BYTES])
+                for stream, expected, (start, stop) in zip(single.streams, single.expected, pieces, strict=True)
+            ]
+            waiters = [(burst, sequence, sequence)]
             self._judging.add(
-                Judgement(context.number, burst.session, sequence, tail.low, is_open, checked, mismatch, waiters)
+                Judgement(
+                    context.number, burst.session, sequence, tail.low, single.open, parts, judged.mismatch, waiters
+                )
             )
 
-    def _judge(self, context: ContextInfo, parts: list[list[Any]]) -> tuple[list[Part], Mismatch | None]:
-        """Return the parts, checked, and the first that finds another version than it expects."""
-        checked: list[Part] = []
+    def _judge(self, context: ContextInfo, run: AppendRun) -> Judged:
+        """Judge a run against the tail. Raises `ClusterError` where an append is outside the rules."""
+        counts = run.counts
+        total = run.event_count
+        if total > APPEND_EVENTS_MAX and run.largest_append > APPEND_EVENTS_MAX:
+            raise TooLargeError(f"an append of {run.largest_append} events is over the limit of {APPEND_EVENTS_MAX}")
+        if len(run.events) > APPEND_BYTES_MAX:
+            raise TooLargeError(f"an append of {len(run.events)} bytes is over the limit of {APPEND_BYTES_MAX}")
+        ids = check_events(run.events, total).ids
         heads: dict[str, int] = {}
+        first_versions: list[int] = []
         mismatch = None
-        size = total = 0
-        for stream, expected, packed, *_ in parts:
-            self._check_owner(context, check_stream_name(stream))
-            events = check_events(packed)
-            count = len(events.types)
+        tail_heads = self._overlay.heads(context.number)
+        for place, (stream, expected) in enumerate(zip(run.streams, run.expected, strict=True)):
             version = heads.get(stream)
             if version is None:
-                version = self._overlay.head(context.number, stream)
-            if expected not in (ANY_VERSION, version) and mismatch is None:
+                self._check_owner(context, check_stream_name(stream))
+                version = tail_heads.get(stream)
+                if version is None:
+                    version = self._index.head(context.number, stream)
+            if expected not in (version, ANY_VERSION) and mismatch is None:
                 mismatch = Mismatch(stream, expected, version)
-            checked.append(Part(stream, expected, version, count, events.ids, packed))
-            heads[stream] = version + count
-            size += len(packed)
-            total += count
-        if total > APPEND_EVENTS_MAX:
-            raise TooLargeError(f"an append of {total} events is over the limit of {APPEND_EVENTS_MAX}")
-        if size > APPEND_BYTES_MAX:
-            raise TooLargeError(f"an append of {size} bytes is over the limit of {APPEND_BYTES_MAX}")
-        return checked, mismatch
+            first_versions.append(version + 1)
+            heads[stream] = version + (1 if counts is None else counts[place])
+        return Judged(first_versions, heads, ids, mismatch)
 
     def _check_owner(self, context: ContextInfo, stream: str) -> None:
         owner = context.partition
@@ -235,14 +281,16 @@ class Leadership:
         if owner != self._partition:
             raise WrongPartitionError(f"stream {stream!r} belongs to partition {owner}, not {self._partition}")
 
-    def _write(self, burst: Burst, sequence: int, context: int, tail: TailSession, parts: list[Part]) -> None:
+    def _write(self, burst: Burst, run: AppendRun, context: int, tail: TailSession, judged: Judged) -> None:
         draft = self._draft(context)
-        for stream, _, version, count, _, events in parts:
-            append = Append(stream, version + 1, draft.event_count, burst.session, sequence, tail.low, count, events)
-            draft.add(pack_append(append), count, RecordKind.APPEND, append)
-            self._overlay.set_head(context, stream, version + count)
-        draft.waiters.appends.append((burst, sequence))
-        tail.pending[sequence] = draft.waiters
+        first, last = run.first_sequence, run.sequences[-1]
+        stored = Run(
+            burst.session, first, tail.low, draft.event_count, run.streams, judged.first_versions, run.counts, run.parts
+        )
+        pending = Pending(burst.session, first, last, [(burst, first, last)])
+        draft.add(pack_run(stored, run.events), stored.event_count, RecordKind.RUN, stored, pending)
+        tail.add(pending)
+        self._overlay.heads(context).update(judged.heads)
         if draft.body_bytes >= ENTRY_BODY_BYTES_TARGET:
             self._close(self._drafts.pop(context))
 
@@ -272,7 +320,7 @@ class Leadership:
         self._closed.clear()
         for opening in self._opening:
             entry = self._propose(Draft(0, 0), pack_record(RecordKind.SESSION, ()), wall_us)
-            self._overlay.enter(entry, Waiters([], [opening]))
+            self._overlay.enter(entry, Waiters(sessions=[opening]))
         self._opening.clear()
         if self._judging.wants_round:
             self._judging.close_turn(self._raft.read(), self._raft.log.last_index)
@@ -297,12 +345,14 @@ class Leadership:
 
     def applied(self, entry: Entry, applied: Applied) -> None:
         """Answer those who waited for an entry that has been applied."""
-        waiters = self._overlay.applied(entry, applied)
-        answer = self._outbox.answer
-        for burst, sequence in waiters.appends:
-            settled = self._index.sessions.answer(burst.session, sequence)
-            answer(burst, sequence, settled or (Code.OPEN, "the session was evicted"))
-        for client, request in waiters.sessions:
+        ended, opened = self._overlay.applied(entry, applied)
+        for (burst, first, last), settled in ended:
+            if settled is not None:
+                self._outbox.answer(burst, answer_of(settled, first, last))
+                continue
+            for sequence in range(first, last + 1):
+                self._outbox.answer(burst, [sequence, Code.OPEN, "the session was evicted"])
+        for client, request in opened:
             self._outbox.send(client, SessionIs(request, self._partition, entry.index))
 
     def reads_ready(self, number: int) -> None:
@@ -314,26 +364,29 @@ class Leadership:
         for judgement in self._judging.take_ready(applied):
             answer = judgement.verdict(self._reader)
             tail = self._overlay.session(judgement.session)
-            if answer[0] == Code.WRONG_VERSION and judgement.open and tail is not None and not self._raft.transferring:
-                draft = self._draft(judgement.context)
+            refused = answer[1] == Code.WRONG_VERSION
+            if refused and judgement.open and tail is not None and not self._raft.transferring:
                 refusal = judgement.refusal
-                draft.add(pack_refusal(refusal), 0, RecordKind.REFUSAL, refusal)
-                draft.waiters.appends.extend(judgement.waiters)
-                tail.pending[judgement.sequence] = draft.waiters
+                pending = Pending(judgement.session, judgement.sequence, judgement.sequence, judgement.waiters)
+                draft = self._draft(judgement.context)
+                draft.add(pack_refusal(refusal), 0, RecordKind.REFUSAL, refusal, pending)
+                tail.add(pending)
                 continue
-            if answer[0] == Code.WRONG_VERSION and judgement.open:
-                answer = [Code.OPEN, "the refusal could not be logged"]
-            for burst, sequence in judgement.waiters:
-                self._outbox.answer(burst, sequence, answer)
+            if refused and judgement.open:
+                answer = [judgement.sequence, Code.OPEN, "the refusal could not be logged"]
+            for burst, _, _ in judgement.waiters:
+                self._outbox.answer(burst, answer)
 
     def resign(self) -> None:
         """Tell all who wait that this replica leads no more and does not know how their requests will end."""
         why = "the partition's leader has changed"
         gathered = [draft.waiters for draft in (*self._drafts.values(), *self._closed)]
         waiting = [*self._overlay.resign(), *gathered]
-        for burst, sequence in (*(each for waiters in waiting for each in waiters.appends), *self._judging.resign()):
+        ended = [waiter for waiters in waiting for pending in waiters.pending for waiter in pending.waiters]
+        for burst, first, last in (*ended, *self._judging.resign()):
             refused = burst.client.refused
             refused[self._partition] = max(burst.epoch, refused.get(self._partition, -1))
-            self._outbox.answer(burst, sequence, [Code.OPEN, why])
+            for sequence in range(first, last + 1):
+                self._outbox.answer(burst, [sequence, Code.OPEN, why])
         for client, request in (*(each for waiters in waiting for each in waiters.sessions), *self._opening):
             self._outbox.send(client, Failed(request, Code.NOT_LEADER, why, "", 0))

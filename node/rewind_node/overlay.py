@@ -10,29 +10,51 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from rewind_cluster.entry import Entry, EntryKind
-from rewind_cluster.records import Record, RecordKind, iterate_body, unpack_append, unpack_refusal
+from rewind_cluster.records import Record, RecordKind, iterate_body, unpack_refusal, unpack_run
 from rewind_node.applying import Applied, EventIndex
 from rewind_node.connections import Burst, Client
 from rewind_node.sessions import SESSIONS_MAX
+from rewind_node.store import SessionRun
 
-Waiter = tuple[Burst, int]  # who is to be answered for an append: its batch, and its sequence number in the session
+Waiter = tuple[Burst, int, int]  # who is to be answered for appends: their batch, and the first and last number
+Ended = tuple[Waiter, SessionRun | None]  # and how they ended, or None where their session was evicted
+
+
+@dataclass(slots=True, eq=False)
+class Pending:
+    """A run of a session's numbers, `first` to `last`, that an entry of the tail will settle."""
+
+    session: int
+    first: int
+    last: int
+    waiters: list[Waiter]
 
 
 @dataclass(slots=True)
 class Waiters:
-    """Who is to be answered when an entry has been applied, and the entry's records where this leader has made them."""
+    """What an entry of the tail will settle, in the order of its records, and who is to be told when it has."""
 
-    appends: list[Waiter] = field(default_factory=list)
+    pending: list[Pending] = field(default_factory=list)
     sessions: list[tuple[Client, int]] = field(default_factory=list)  # who asked for a session, in which request
-    records: list[Record] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)  # the entry's, where this leader has made them
 
 
 @dataclass(slots=True)
 class TailSession:
-    """A session as the tail leaves it: its low-water mark, and by number who waits for an entry of the tail."""
+    """A session as the tail leaves it: its low-water mark, the highest number seen, and what is pending."""
 
     low: int
-    pending: dict[int, Waiters] = field(default_factory=dict)
+    last: int
+    pending: list[Pending] = field(default_factory=list)
+
+    def add(self, pending: Pending) -> None:
+        """Take in a run that now stands in the tail."""
+        self.pending.append(pending)
+        self.last = max(self.last, pending.last)
+
+    def find(self, sequence: int) -> Pending | None:
+        """Return what will settle a number, if it is pending."""
+        return next((run for run in self.pending if run.first <= sequence <= run.last), None)
 
 
 class Overlay:
@@ -41,7 +63,7 @@ class Overlay:
     def __init__(self, index: EventIndex, tail: Iterable[Entry]) -> None:
         self.tail_bytes = 0
         self._index = index
-        self._heads: dict[tuple[int, str], int] = {}
+        self._heads: dict[int, dict[str, int]] = {}  # versions of streams, by context
         self._positions: dict[int, int] = {}
         self._sessions: dict[int, TailSession] = {}
         self._opened: set[int] = set()  # sessions that the tail opens
@@ -54,25 +76,27 @@ class Overlay:
         self.enter(entry, waiters)
         if entry.kind is not EntryKind.RECORDS:
             return
-        for _, _, kind, payload in iterate_body(entry.body):
-            if kind == RecordKind.APPEND:
-                append = unpack_append(payload)
-                self._heads[entry.context, append.stream] = append.last_version
-                self._restore_number(append.session, append.sequence, append.low, waiters)
-            elif kind == RecordKind.REFUSAL:
-                refusal = unpack_refusal(payload)
-                self._restore_number(refusal.session, refusal.sequence, refusal.low, waiters)
-            elif kind == RecordKind.SESSION:
+        for record in iterate_body(entry.body):
+            if record.kind == RecordKind.RUN:
+                run = unpack_run(record.payload)
+                self.heads(entry.context).update(zip(run.streams, run.last_versions, strict=True))
+                last = run.first_sequence + run.append_count - 1
+                self._restore_numbers(waiters, run.low, Pending(run.session, run.first_sequence, last, []))
+            elif record.kind == RecordKind.REFUSAL:
+                refusal = unpack_refusal(record.payload)
+                sequence = refusal.sequence
+                self._restore_numbers(waiters, refusal.low, Pending(refusal.session, sequence, sequence, []))
+            elif record.kind == RecordKind.SESSION:
                 self._opened.add(entry.index)
         if entry.event_count:
             self._positions[entry.context] = entry.first_position + entry.event_count - 1
 
-    def _restore_number(self, session: int, sequence: int, low: int, waiters: Waiters) -> None:
-        tail = self.session(session)
-        if tail is None:  # evicted since: its appends stand, its numbers are refused from now on
-            return
-        tail.low = max(tail.low, low)
-        tail.pending[sequence] = waiters
+    def _restore_numbers(self, waiters: Waiters, low: int, pending: Pending) -> None:
+        waiters.pending.append(pending)
+        tail = self.session(pending.session)
+        if tail is not None:  # else evicted since: its appends stand, its numbers are refused from now on
+            tail.low = max(tail.low, low)
+            tail.add(pending)
 
     def enter(self, entry: Entry, waiters: Waiters) -> None:
         """Take in an entry that now stands in the log."""
@@ -84,14 +108,12 @@ class Overlay:
         waiters = self._waiters.get(entry.index)
         return None if waiters is None else waiters[0].records or None
 
-    def head(self, context: int, stream: str) -> int:
-        """Return the version of a stream at the tail."""
-        version = self._heads.get((context, stream))
-        return self._index.head(context, stream) if version is None else version
-
-    def set_head(self, context: int, stream: str, version: int) -> None:
-        """Note the version that the tail leaves a stream at."""
-        self._heads[context, stream] = version
+    def heads(self, context: int) -> dict[str, int]:
+        """Return the versions that the tail leaves the streams of a context at, to be looked up and added to."""
+        heads = self._heads.get(context)
+        if heads is None:
+            heads = self._heads[context] = {}
+        return heads
 
     def position(self, context: int) -> int:
         """Return the newest position of a context at the tail."""
@@ -109,30 +131,33 @@ class Overlay:
             return None
         tail = self._sessions.get(number)
         if tail is None:
-            tail = self._sessions[number] = TailSession(1 if applied is None else applied.low)
+            low, last = (1, 0) if applied is None else (applied.low, applied.last)
+            tail = self._sessions[number] = TailSession(low, last)
         return tail
 
-    def applied(self, entry: Entry, applied: Applied) -> Waiters:
-        """Forget what an entry did to the tail, now that it has been applied, and return who waits for it."""
+    def applied(self, entry: Entry, applied: Applied) -> tuple[list[Ended], list[tuple[Client, int]]]:
+        """Forget what an entry did to the tail, now that it has been applied.
+
+        Returns who waited for appends and how they ended, and who for a session.
+        """
         waiters, size = self._waiters.pop(entry.index, (Waiters(), 0))
         self.tail_bytes -= size
         self._opened.discard(entry.index)
-        context, heads, sessions = entry.context, self._heads, self._sessions
-        for append in applied.appends:
-            key = (context, append.stream)
-            if heads.get(key) == append.last_version:
-                del heads[key]
-            tail = sessions.get(append.session)
+        heads = self.heads(entry.context)
+        for run in applied.runs:
+            for stream, version in zip(run.streams, run.last_versions, strict=True):
+                if heads.get(stream) == version:
+                    del heads[stream]
+        if applied.runs and self._positions.get(entry.context) == entry.first_position + entry.event_count - 1:
+            del self._positions[entry.context]
+        ended: list[Ended] = []
+        for pending, settled in zip(waiters.pending, applied.settled, strict=True):
+            tail = self._sessions.get(pending.session)
             if tail is not None:
-                tail.pending.pop(append.sequence, None)
-        for refusal in applied.refusals:
-            tail = sessions.get(refusal.session)
-            if tail is not None:
-                tail.pending.pop(refusal.sequence, None)
-        if applied.appends and self._positions.get(context) == entry.first_position + entry.event_count - 1:
-            del self._positions[context]
+                tail.pending.remove(pending)
+            ended.extend((waiter, settled) for waiter in pending.waiters)
         self._forget_idle_sessions()
-        return waiters
+        return ended, waiters.sessions
 
     def _forget_idle_sessions(self) -> None:
         if len(self._sessions) <= SESSIONS_MAX:

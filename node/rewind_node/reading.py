@@ -1,37 +1,79 @@
 """Reading the applied state of one partition: records, versions, names.
 
-Whatever is read is verified: the header's and the record's checksum, and that the record is the one its index row
+Whatever is read is verified: the header's and the record's checksum, and that the record holds what its index row
 promises. A mismatch is `DamagedError`, never served.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from rewind_cluster.client_messages import Code
+from rewind_cluster.columns import ID_BYTES, Events, pack_events, starts, unpack_events
 from rewind_cluster.entry import HEADER_BYTES, read_place
 from rewind_cluster.errors import DamagedError
-from rewind_cluster.records import ID_BYTES, Append, RecordKind, unpack_append, unpack_events, unpack_record
+from rewind_cluster.records import RecordKind, Run, unpack_record, unpack_run
 from rewind_node.applying import EventIndex
-from rewind_node.sessions import Answer, done
+from rewind_node.judging import Part
 from rewind_node.store import Store, StreamRow
 
 
 @dataclass(frozen=True, slots=True)
 class StoredAppend:
-    """An append as it stands in the log, with its entry's first position and timestamp."""
+    """An append to one stream as it stands in the log: its first event's version, position and timestamp."""
 
-    first_position: int
+    first_version: int
+    position: int
     timestamp: int
-    record: bytes
-    append: Append
+    events: Events
+    packed: bytes
+
+    @property
+    def last_version(self) -> int:
+        """The version of its last event."""
+        return self.first_version + self.events.event_count - 1
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A run of a stream's appends, in the order asked for. `more`: the stream goes on beyond it."""
+    """Some of a stream's appends, in the order asked for. `more`: the stream goes on beyond them."""
 
     appends: list[StoredAppend]
     version: int
     more: bool
+
+
+class StoredRun:
+    """A record of appends, verified and unpacked: the parts of one stream are often found in one record."""
+
+    def __init__(self, data: bytes, row: StreamRow) -> None:
+        self.place = (row.entry_index, row.offset)
+        first_position, timestamp = read_place(data)
+        offset = HEADER_BYTES + row.offset
+        record = unpack_record(bytes(data[offset : offset + row.length]))
+        if record.kind != RecordKind.RUN:
+            raise DamagedError("an index leads to a record that holds no appends")
+        self._run: Run = unpack_run(record.payload)
+        self._events = unpack_events(record.events)
+        self._packed = record.events
+        self._position = first_position + self._run.place
+        self._timestamp = timestamp + self._run.place
+        run = self._run
+        pieces = starts(run.counts, len(run.streams))
+        self._parts = dict(zip(zip(run.streams, run.first_versions, strict=True), pieces, strict=True))
+
+    def part(self, stream: str, row: StreamRow) -> StoredAppend:
+        """Return one part, by its stream and row."""
+        found = self._parts.get((stream, row.first_version))
+        if found is None or found[1] - found[0] != row.event_count or found[1] > self._events.event_count:
+            raise DamagedError(f"the index of stream {stream!r} leads to another append")
+        start, stop = found
+        if len(self._parts) == 1:
+            events, packed = self._events, self._packed
+        else:
+            events = self._events.slice(start, stop)
+            packed = pack_events(events)
+        return StoredAppend(row.first_version, self._position + start, self._timestamp + start, events, packed)
 
 
 class Reader:
@@ -51,10 +93,9 @@ class Reader:
         appends: list[StoredAppend] = []
         count = size = 0
         last = start
-        for stored in self._appends(context, stream, start, reverse=reverse):
-            appends.append(stored)
-            size += len(stored.record)
-            append = stored.append
+        for append in self._appends(context, stream, start, reverse=reverse):
+            appends.append(append)
+            size += len(append.packed)
             if reverse:
                 count += min(append.last_version, start) - append.first_version + 1
                 last = append.first_version
@@ -70,54 +111,42 @@ class Reader:
         if reverse and start < 1:
             return
         before: StreamRow | None = None
+        run: StoredRun | None = None
         for row in self._index.streams.rows(context, stream, start, reverse=reverse):
             if before is not None:
                 earlier, later = (row, before) if reverse else (before, row)
                 if earlier.last_version + 1 != later.first_version:
                     raise DamagedError(f"stream {stream!r} has a hole before version {later.first_version}")
             before = row
-            yield self._load(stream, row)
+            if run is None or run.place != (row.entry_index, row.offset):
+                run = StoredRun(self._store.entry(self._partition, row.entry_index), row)
+            yield run.part(stream, row)
 
-    def _load(self, stream: str, row: StreamRow) -> StoredAppend:
-        data = self._store.entry(self._partition, row.entry_index)
-        first_position, timestamp = read_place(data)
-        offset = HEADER_BYTES + row.offset
-        record = bytes(data[offset : offset + row.length])
-        kind, payload = unpack_record(record)
-        if kind != RecordKind.APPEND:
-            raise DamagedError(f"the index of stream {stream!r} leads to a record that is no append")
-        append = unpack_append(payload)
-        if append[:2] != (stream, row.first_version) or append.event_count != row.event_count:
-            raise DamagedError(f"the index of stream {stream!r} leads to another append")
-        return StoredAppend(first_position, timestamp, record, append)
-
-    def earlier_answer(self, context: int, parts: list[tuple[str, int, bytes]]) -> Answer | None:
-        """Return what was first answered to an append whose events already stand where it expects them, or None.
-
-        `parts`: stream, expected version and the events' ids, one after the other.
-        """
-        places = []
+    def earlier_answer(self, context: int, parts: Sequence[Part]) -> list[Any] | None:
+        """Return how an append ended whose events already stand where it expects them, or None."""
+        places: list[tuple[int, int, int]] = []
         for stream, expected, ids in parts:
             found = self._place_of(context, stream, expected, ids)
             if found is None:
                 return None
             places.append(found)
-        return done(places)
+        versions, positions, timestamps = map(list, zip(*places, strict=True))
+        return [int(Code.OK), versions, positions, timestamps, None, None if len(parts) == 1 else [len(parts)]]
 
     def _place_of(self, context: int, stream: str, expected: int, ids: bytes) -> tuple[int, int, int] | None:
+        """Return version, position and timestamp of the last of the events that these IDs name."""
         last_version = expected + len(ids) // ID_BYTES
         if expected < 0 or self._index.head(context, stream) < last_version:
             return None
         version = expected
-        for stored in self._appends(context, stream, expected, reverse=False):
-            append = stored.append
+        for append in self._appends(context, stream, expected, reverse=False):
             skipped = version + 1 - append.first_version
             taken = min(append.last_version, last_version) - version
-            held = unpack_events(append.events).ids[skipped * ID_BYTES : (skipped + taken) * ID_BYTES]
+            held = append.events.ids[skipped * ID_BYTES : (skipped + taken) * ID_BYTES]
             if held != ids[(version - expected) * ID_BYTES : (version - expected + taken) * ID_BYTES]:
                 return None
             version += taken
             if version == last_version:
-                ahead = append.place + version - append.first_version
-                return version, stored.first_position + ahead, stored.timestamp + ahead
+                ahead = version - append.first_version
+                return version, append.position + ahead, append.timestamp + ahead
         return None

@@ -11,22 +11,38 @@ from collections.abc import Iterable
 from typing import Any
 
 from rewind_cluster.client_messages import Code
+from rewind_cluster.columns import starts
+from rewind_cluster.records import Run
+from rewind_node.connections import Answer
 from rewind_node.store import SessionRun
 
 SESSIONS_MAX = 4096  # per partition; with a full window each they take some 100 MB, with a usual one a few
-Answer = list[Any]  # what stands in `AppendsDone` after the sequence number
 SessionKey = tuple[int, int]  # session, first sequence number of a run
 
 
 class Session:
-    """One session. `rows` are the stored runs' first and last numbers, oldest first."""
+    """One session. `runs` are how its appends ended, in log order; `last` is the highest number among them."""
 
-    __slots__ = ("answers", "low", "rows")
+    __slots__ = ("last", "low", "runs")
 
     def __init__(self) -> None:
         self.low = 1
-        self.answers: dict[int, Answer] = {}
-        self.rows: deque[tuple[int, int]] = deque()
+        self.last = 0
+        self.runs: deque[SessionRun] = deque()
+
+    def add(self, run: SessionRun) -> None:
+        """Take in a run."""
+        self.runs.append(run)
+        self.last = max(self.last, run.last_sequence)
+
+    def answer(self, sequence: int) -> Answer | None:
+        """Return what was answered under a number, if it is remembered."""
+        if not self.low <= sequence <= self.last:
+            return None
+        for run in self.runs:
+            if run.first_sequence <= sequence < run.first_sequence + run.count:
+                return answer_of(run, sequence, sequence)
+        return None
 
 
 class SessionTable:
@@ -36,23 +52,11 @@ class SessionTable:
         self._sessions: OrderedDict[int, Session] = OrderedDict()
         self._put: dict[SessionKey, SessionRun] = {}
         self._deleted: list[SessionKey] = []
-        self._load(runs)
-
-    def _load(self, runs: Iterable[SessionRun]) -> None:
-        used: dict[int, tuple[int, int]] = {}
-        for run in runs:
+        for run in sorted(runs, key=lambda run: (run.index, run.offset)):
             session = self._sessions.setdefault(run.session, Session())
+            session.add(run)
             session.low = max(session.low, run.low)
-            for sequence, answer in enumerate(run.answers, run.first_sequence):
-                session.answers[sequence] = answer
-            last = run.first_sequence + max(0, len(run.answers) - 1)
-            session.rows.append((run.first_sequence, last))
-            used[run.session] = max(used.get(run.session, (0, 0)), (run.index, run.offset))
-        for session in self._sessions.values():
-            session.rows = deque(sorted(session.rows, key=lambda row: row[1]))
-            session.answers = {number: answer for number, answer in session.answers.items() if number >= session.low}
-        for number in sorted(used, key=used.__getitem__):
-            self._sessions.move_to_end(number)
+            self._sessions.move_to_end(run.session)
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -61,48 +65,34 @@ class SessionTable:
         """Return a session, or None if it was never opened here or has been evicted."""
         return self._sessions.get(number)
 
-    def answer(self, number: int, sequence: int) -> Answer | None:
-        """Return what was answered under a number, if it is remembered."""
-        session = self._sessions.get(number)
-        return None if session is None else session.answers.get(sequence)
-
     def opened(self, index: int) -> None:
         """Take in a record that opened a session, and evict the least recently used beyond `SESSIONS_MAX`."""
-        session = Session()
-        session.rows.append((0, 0))
-        self._sessions[index] = session
-        self._put[index, 0] = SessionRun(index, 0, index, 0, session.low, [])
+        session = self._sessions[index] = Session()
+        self._keep(session, SessionRun(index, 0, index, 0, session.low, []))
         while len(self._sessions) > SESSIONS_MAX:
             evicted, gone = self._sessions.popitem(last=False)
-            for first, _ in gone.rows:
-                self._drop((evicted, first))
+            for run in gone.runs:
+                self._drop((evicted, run.first_sequence))
 
-    def settled(self, number: int, first: int, low: int, answers: list[Answer], place: tuple[int, int]) -> None:
-        """Take in how a run of a session's appends ended, numbered from `first` on. `place`: its index and offset.
+    def settled(self, run: SessionRun) -> bool:
+        """Take in how a run of a session's appends ended; return False if the session has been evicted.
 
-        Appends of an evicted session keep their events and lose their answers: no number is taken again. A run
-        never spans another session's append nor a change of the low-water mark, so that a table loaded from the store
-        has the same order of use and the same marks as one that never stopped.
+        Appends of an evicted session keep their events and lose their answers: no number is taken again.
         """
-        session = self._sessions.get(number)
+        session = self._sessions.get(run.session)
         if session is None:
-            return
-        self._sessions.move_to_end(number)
-        last = first + len(answers) - 1
-        self._put[number, first] = SessionRun(number, first, *place, low, answers)
-        session.rows.append((first, last))
-        session.answers.update(zip(range(first, last + 1), answers, strict=True))
-        if low > session.low:
-            self._raise_low(number, session, low)
+            return False
+        self._sessions.move_to_end(run.session)
+        self._keep(session, run)
+        if run.low > session.low:
+            session.low = run.low
+            while len(session.runs) > 1 and session.runs[0].last_sequence < run.low:
+                self._drop((run.session, session.runs.popleft().first_sequence))
+        return True
 
-    def _raise_low(self, number: int, session: Session, low: int) -> None:
-        for sequence in range(session.low, low) if low - session.low < len(session.answers) else list(session.answers):
-            if sequence < low:
-                session.answers.pop(sequence, None)
-        session.low = low
-        while len(session.rows) > 1 and session.rows[0][1] < low:
-            first, _ = session.rows.popleft()
-            self._drop((number, first))
+    def _keep(self, session: Session, run: SessionRun) -> None:
+        session.add(run)
+        self._put[run.session, run.first_sequence] = run
 
     def _drop(self, key: SessionKey) -> None:
         if self._put.pop(key, None) is None:
@@ -115,11 +105,30 @@ class SessionTable:
         return put, deleted
 
 
-def done(places: list[tuple[int, int, int]]) -> Answer:
-    """Return the answer of an append that took effect: version, position and timestamp of each part's last event."""
-    return [0, places]
+def done(run: Run, position: int, timestamp: int) -> list[Any]:
+    """Return how a run of appends ended that took effect: its first event has this position and timestamp."""
+    return [int(Code.OK), run.last_versions, position, timestamp, run.counts, run.parts]
 
 
-def wrong_version(stream: str, expected: int, actual: int, *, logged: bool) -> Answer:
-    """Return the answer of an append that was refused. `logged`: under its number, for every copy."""
+def wrong_version(stream: str, expected: int, actual: int, *, logged: bool) -> list[Any]:
+    """Return how an append ended that was refused. `logged`: under its number, for every copy."""
     return [int(Code.WRONG_VERSION), stream, expected, actual, logged]
+
+
+def answer_of(run: SessionRun, first: int, last: int) -> Answer:
+    """Return the answer to those of a run's appends that have the numbers `first` to `last`."""
+    if first == run.first_sequence and last == run.last_sequence:
+        return [first, *run.answer]
+    code, last_versions, position, timestamp, counts, parts = run.answer
+    pieces = list(starts(parts, run.count))[first - run.first_sequence : last - run.first_sequence + 1]
+    start, stop = pieces[0][0], pieces[-1][1]
+    before = start if counts is None else sum(counts[:start])
+    return [
+        first,
+        code,
+        last_versions[start:stop],
+        position + before,
+        timestamp + before,
+        None if counts is None else counts[start:stop],
+        None if parts is None else [piece[1] - piece[0] for piece in pieces],
+    ]

@@ -14,7 +14,7 @@ from dataclasses import replace
 from rewind_cluster.entry import Entry
 from rewind_cluster.errors import DamagedError
 from rewind_node import store_layout as layout
-from rewind_node.engine import Engine
+from rewind_node.engine import Engine, Pair
 from rewind_node.store_layout import U16, U64, PositionRow, ReplicaState, SessionRun, StreamRow
 
 __all__ = ["LogStore", "ReplicaState", "SessionRun", "Store", "StreamRow"]
@@ -118,10 +118,15 @@ class Store:
 
     # Streams
 
-    def add_stream_rows(self, partition: int, context: int, rows: Sequence[tuple[str, StreamRow]]) -> bool:
-        """Index appends, each with its stream; rows that are there already stay. Return whether there were none."""
+    def add_stream_rows(
+        self, partition: int, context: int, streams: Iterable[tuple[str, Iterable[tuple[int, int, int, int, int]]]]
+    ) -> bool:
+        """Index appends, each stream with its rows; those that are there already stay. Return if there were none."""
         space = layout.SPACE.pack(partition, context)
-        return self.engine.add(layout.STREAMS, [layout.pack_stream_row(space, name, row) for name, row in rows])
+        pairs: list[Pair] = []
+        for name, rows in streams:
+            pairs += layout.pack_stream_rows(space, name, rows)
+        return self.engine.add(layout.STREAMS, pairs)
 
     def head(self, partition: int, context: int, stream: str) -> int:
         """Return the version of a stream's last event, 0 for no stream."""

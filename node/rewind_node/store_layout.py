@@ -9,7 +9,7 @@
     streams    partition 2, context 4, stream in UTF-8,  index 8, offset 4, length 4, count 4
                0x00, first version 8
     positions  partition 2, context 4, first position 8  index 8, count 4
-    sessions   partition 2, session 8, first sequence 8  index 8, offset 4, low 8, answers in msgpack
+    sessions   partition 2, session 8, first sequence 8  index 8, offset 4, low 8, answer in msgpack
 
 Numbers are sizes in bytes; integers are big-endian, so that keys sort as numbers do. The 0x00 cannot occur in a
 stream's name, so streams sort bytewise and no stream's rows lie between another's. An entry has a checksum of its own;
@@ -26,6 +26,7 @@ from zlib import crc32
 import msgpack
 
 from rewind_cluster.errors import DamagedError
+from rewind_node.engine import Pair
 
 NODE = "node"
 RAFT = "raft"
@@ -67,7 +68,8 @@ class ReplicaState:
 class StreamRow(NamedTuple):
     """Where one append to a stream is: `offset` and `length` are its record's bytes in the body of entry `entry_index`.
 
-    A named tuple because one is made per append on every replica.
+    The record may hold more appends than this one. Rows on their way into the store are plain tuples of these fields:
+    they are made by the ten thousand a second.
     """
 
     first_version: int
@@ -96,11 +98,12 @@ class PositionRow:
         return self.first_position + self.count - 1
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class SessionRun:
-    """The answers to a run of a session's appends, which grows until it is stored.
+    """How a run of a session's appends ended, or that the session was opened.
 
-    `index` and `offset` are the place of its record in the log: it decides who was used least recently.
+    `index` and `offset` are the place of its record in the log: it decides who was used least recently. `answer` is
+    what `AppendsDone` holds after the first number; empty for a session that was opened.
     """
 
     session: int
@@ -108,7 +111,23 @@ class SessionRun:
     index: int
     offset: int
     low: int
-    answers: list[Any]
+    answer: list[Any]
+
+    @property
+    def count(self) -> int:
+        """How many appends it is about."""
+        if not self.answer:
+            return 0
+        code, *fields = self.answer
+        if code:
+            return 1
+        last_versions, _, _, _, parts = fields
+        return len(last_versions if parts is None else parts)
+
+    @property
+    def last_sequence(self) -> int:
+        """The number of its last append."""
+        return self.first_sequence + max(0, self.count - 1)
 
 
 def log_table(partition: int) -> str:
@@ -187,12 +206,15 @@ def unpack_state(key: bytes, value: bytes) -> ReplicaState:
     return ReplicaState(replica, term, vote, applied, membership, membership_index, previous, previous_index)
 
 
-def pack_stream_row(space: bytes, stream: str, row: StreamRow) -> tuple[bytes, bytes]:
-    """Return key and value of a stream's row. `space` is its partition and context, packed."""
-    first_version, event_count, entry_index, offset, length = row
-    key = b"%b%b\x00%b" % (space, stream.encode(), U64.pack(first_version))
-    payload = STREAM_ROW.pack(entry_index, offset, length, event_count)
-    return key, payload + CHECKSUM.pack(crc32(payload, crc32(key)))
+def pack_stream_rows(space: bytes, stream: str, rows: Iterable[tuple[int, int, int, int, int]]) -> list[Pair]:
+    """Return keys and values of a stream's rows. `space` is its partition and context, packed."""
+    prefix = b"%b%b\x00" % (space, stream.encode())
+    pairs = []
+    for first_version, event_count, entry_index, offset, length in rows:
+        key = prefix + first_version.to_bytes(8)
+        payload = STREAM_ROW.pack(entry_index, offset, length, event_count)
+        pairs.append((key, payload + crc32(payload, crc32(key)).to_bytes(4)))
+    return pairs
 
 
 def unpack_stream_row(key: bytes, value: bytes) -> StreamRow:
@@ -229,7 +251,7 @@ def session_key(partition: int, session: int, first_sequence: int) -> bytes:
 def pack_session_run(partition: int, run: SessionRun) -> tuple[bytes, bytes]:
     """Return key and value of a session's run."""
     key = session_key(partition, run.session, run.first_sequence)
-    return key, seal(key, RUN_HEAD.pack(run.index, run.offset, run.low) + msgpack.packb(run.answers))
+    return key, seal(key, RUN_HEAD.pack(run.index, run.offset, run.low) + msgpack.packb(run.answer))
 
 
 def unpack_session_run(key: bytes, value: bytes) -> SessionRun:
@@ -238,10 +260,13 @@ def unpack_session_run(key: bytes, value: bytes) -> SessionRun:
     try:
         _, session, first_sequence = SESSION_KEY.unpack(key)
         index, offset, low = RUN_HEAD.unpack_from(payload)
-        answers = msgpack.unpackb(memoryview(payload)[RUN_HEAD.size :])
+        run = SessionRun(
+            session, first_sequence, index, offset, low, msgpack.unpackb(memoryview(payload)[RUN_HEAD.size :])
+        )
+        assert run.count >= 0  # reads all of the answer
     except Exception as error:  # msgpack raises what it likes about bytes that are none of its own
         raise DamagedError(f"the row {key.hex()} of table {SESSIONS} cannot be read: {error}") from error
-    return SessionRun(session, first_sequence, index, offset, low, answers)
+    return run
 
 
 def _unpack(shape: Struct, table: str, key: bytes, payload: bytes) -> tuple[Any, ...]:

@@ -8,21 +8,26 @@ checkpoint that was not finished are recognised by their index, and written agai
 """
 
 from collections.abc import Iterator
+from itertools import repeat
 
 from rewind_cluster.errors import DamagedError
+from rewind_cluster.records import Run
 from rewind_node.store import Store, StreamRow
 
 VERSION_MAX = (1 << 64) - 1
-Rows = dict[int, dict[str, list[StreamRow]]]  # context → stream → rows, ascending
+Row = tuple[int, int, int, int, int]  # the fields of a `StreamRow`
+Rows = dict[str, list[Row]]  # stream → rows, ascending
+_NO_ROWS: Rows = {}
 
 
-_NO_ROWS: dict[str, list[StreamRow]] = {}
+def _last_version(row: Row) -> int:
+    return row[0] + row[1] - 1
 
 
-def _misfit(stream: str, version: int, row: StreamRow) -> DamagedError:
+def _misfit(stream: str, version: int, row: Row) -> DamagedError:
+    first_version, _, entry_index, _, _ = row
     return DamagedError(
-        f"stream {stream!r} continues at version {row.first_version} in entry {row.entry_index}, this replica's is at "
-        f"{version}"
+        f"stream {stream!r} continues at version {first_version} in entry {entry_index}, this replica's is at {version}"
     )
 
 
@@ -34,36 +39,42 @@ class StreamIndex:
         self.row_count = 0  # rows in memory that no checkpoint has begun to write
         self._partition = partition
         self._store = store
-        self._fresh: Rows = {}
-        self._frozen: Rows = {}
+        self._fresh: dict[int, Rows] = {}  # by context
+        self._frozen: dict[int, Rows] = {}
 
-    def add(self, context: int, stream: str, row: StreamRow) -> None:
-        """Add the row of an append that is being applied.
+    def add(self, context: int, run: Run, index: int, offset: int, length: int) -> None:
+        """Add the rows of appends that are being applied; their record is at `offset` of entry `index`.
 
-        Raises `DamagedError` where it does not continue the stream's rows in memory. Whether the first of them
+        Raises `DamagedError` where one does not continue its stream's rows in memory. Whether the first of them
         continues those in the store is checked when it is written there: that costs a lookup a stream, not an append.
         """
-        streams = self._fresh.get(context)
-        if streams is None:
-            streams = self._fresh[context] = {}
-        rows = streams.get(stream)
-        before = rows if rows is not None else self._frozen.get(context, _NO_ROWS).get(stream)
-        if before is not None and before[-1].last_version + 1 != row.first_version:
-            raise _misfit(stream, before[-1].last_version, row)
-        if rows is None:
-            streams[stream] = [row]
-        else:
-            rows.append(row)
-        self.row_count += 1
+        fresh = self._fresh.get(context)
+        if fresh is None:
+            fresh = self._fresh[context] = {}
+        frozen = self._frozen.get(context, _NO_ROWS)
+        streams = run.streams
+        counts = repeat(1) if run.counts is None else run.counts
+        rows = zip(run.first_versions, counts, repeat(index), repeat(offset), repeat(length), strict=False)
+        self.row_count += len(streams)
+        apart = set(streams)
+        if len(apart) == len(streams) and fresh.keys().isdisjoint(apart) and frozen.keys().isdisjoint(apart):
+            fresh.update(zip(streams, map(list, zip(rows, strict=True)), strict=True))
+            return
+        for stream, row in zip(streams, rows, strict=True):
+            held = fresh.get(stream)
+            before = held if held is not None else frozen.get(stream)
+            if before is not None and _last_version(before[-1]) + 1 != row[0]:
+                raise _misfit(stream, _last_version(before[-1]), row)
+            if held is None:
+                fresh[stream] = [row]
+            else:
+                held.append(row)
 
     def head(self, context: int, stream: str) -> int:
         """Return the version of a stream's last applied event, 0 for none."""
-        for held in (self._fresh, self._frozen):
-            streams = held.get(context)
-            if streams is not None:
-                rows = streams.get(stream)
-                if rows is not None:
-                    return rows[-1].last_version
+        rows = self._fresh.get(context, _NO_ROWS).get(stream) or self._frozen.get(context, _NO_ROWS).get(stream)
+        if rows is not None:
+            return _last_version(rows[-1])
         row = self._stored(context, stream, VERSION_MAX)
         return 0 if row is None else row.last_version
 
@@ -79,7 +90,8 @@ class StreamIndex:
 
         Forward those that hold a version beyond `after`; in reverse from the one that holds version `after` down.
         """
-        held = [*self._frozen.get(context, {}).get(stream, ()), *self._fresh.get(context, {}).get(stream, ())]
+        tables = (self._frozen.get(context, _NO_ROWS), self._fresh.get(context, _NO_ROWS))
+        held = [StreamRow._make(row) for table in tables for row in table.get(stream, ())]
         first_held = held[0].first_version if held else VERSION_MAX
         if reverse:
             yield from (row for row in reversed(held) if row.first_version <= after)
@@ -107,7 +119,7 @@ class StreamIndex:
 
     # Checkpoints.
 
-    def freeze(self) -> Iterator[tuple[int, str, list[StreamRow]]]:
+    def freeze(self) -> Iterator[tuple[int, str, list[Row]]]:
         """Begin a checkpoint of all rows in memory, and yield each stream's, in the order of their keys."""
         assert not self._frozen
         self._frozen, self._fresh, self.row_count = self._fresh, {}, 0
@@ -119,17 +131,17 @@ class StreamIndex:
             for stream in sorted(frozen[context])
         )
 
-    def write(self, streams: Iterator[tuple[int, str, list[StreamRow]]], count_max: int) -> bool:
+    def write(self, streams: Iterator[tuple[int, str, list[Row]]], count_max: int) -> bool:
         """Put the next slice of a checkpoint's rows into the store; return whether that was the last.
 
         Raises `DamagedError` where a stream's rows do not continue those that are stored.
         """
-        batches: dict[int, list[tuple[str, StreamRow]]] = {}
+        batches: dict[int, list[tuple[str, list[Row]]]] = {}
         count = 0
         for context, stream, rows in streams:
-            if rows[0].first_version > 1:
+            if rows[0][0] > 1:
                 self._check_continued(context, stream, rows[0])
-            batches.setdefault(context, []).extend([(stream, row) for row in rows])
+            batches.setdefault(context, []).append((stream, rows))
             count += len(rows)
             if count >= count_max:
                 break
@@ -138,18 +150,19 @@ class StreamIndex:
                 self._check_stored(context, batch)
         return count < count_max
 
-    def _check_continued(self, context: int, stream: str, row: StreamRow) -> None:
-        before = self._store.row_at(self._partition, context, stream, row.first_version - 1)
+    def _check_continued(self, context: int, stream: str, row: Row) -> None:
+        before = self._store.row_at(self._partition, context, stream, row[0] - 1)
         version = 0 if before is None else before.last_version
-        if version + 1 != row.first_version:
+        if version + 1 != row[0]:
             raise _misfit(stream, version, row)
 
-    def _check_stored(self, context: int, batch: list[tuple[str, StreamRow]]) -> None:
+    def _check_stored(self, context: int, batch: list[tuple[str, list[Row]]]) -> None:
         """Make sure that rows which were there already are the same: an unfinished checkpoint has left them."""
-        for stream, row in batch:
-            stored = self._store.row_at(self._partition, context, stream, row.first_version)
-            if stored != row:
-                raise _misfit(stream, stored.last_version if stored else 0, row)
+        for stream, rows in batch:
+            for row in rows:
+                stored = self._store.row_at(self._partition, context, stream, row[0])
+                if stored != row:
+                    raise _misfit(stream, stored.last_version if stored else 0, row)
 
     def thaw(self) -> None:
         """Forget the rows of the checkpoint, which are all in the store."""

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from appends_by_hand import again, unpack_batch
+
 from rewind_cluster.client_messages import (
     ANY_VERSION,
     CLIENT_CODEC,
@@ -38,10 +40,9 @@ from rewind_cluster.client_messages import (
     VersionIs,
     Welcome,
     pack_chunk,
-    unpack_batch,
 )
+from rewind_cluster.columns import ID_BYTES, unpack_events
 from rewind_cluster.names import SLOTS, slot
-from rewind_cluster.records import ID_BYTES, Append, pack_append, unpack_events
 
 Frames = list[bytes]
 PING_INTERVAL_US = 1_000_000
@@ -55,7 +56,7 @@ class Stored:
     first_position: int
     timestamp: int
     ids: bytes
-    record: bytes
+    events: bytes
 
 
 @dataclass
@@ -79,7 +80,7 @@ class FakeNode:
             return []
         message = CLIENT_CODEC.decode(frames[0])
         self.hears.append(message)
-        batch = unpack_batch(frames[1]) if isinstance(message, AppendBatch) else None
+        batch = unpack_batch(frames[1:]) if isinstance(message, AppendBatch) else None
         scripted = self.answer(message, batch) if self.answer is not None else None
         if scripted is not None:
             return [(route, each if isinstance(each, list) else [CLIENT_CODEC.encode(each)]) for each in scripted]
@@ -272,14 +273,14 @@ class FakeCluster:
             first_version = self.version(message.context, stream) + 1
             first_position = self.positions.get((message.context, message.partition), 0) + 1
             self.clock += 1
-            append = Append(stream, first_version, 0, message.session, sequence, message.low, len(events), packed)
-            stored = Stored(first_version, len(events), first_position, self.clock, events.ids, pack_append(append))
+            count = events.event_count
+            stored = Stored(first_version, count, first_position, self.clock, events.ids, packed)
             self.streams.setdefault((message.context, stream), []).append(stored)
-            self.positions[message.context, message.partition] = first_position + len(events) - 1
-            self.clock += len(events) - 1
-            self.appended += len(events)
-            places.append([append.last_version, first_position + len(events) - 1, self.clock])
-        return [int(Code.OK), places]
+            self.positions[message.context, message.partition] = first_position + count - 1
+            self.clock += count - 1
+            self.appended += count
+            places.append([first_version + count - 1, first_position + count - 1, self.clock])
+        return again([sequence, 0, places])[1:]
 
     def _earlier(self, message: AppendBatch, parts: list[Any]) -> list[Any] | None:
         """Return the answer to an append whose events are there already (of one part)."""
@@ -293,7 +294,7 @@ class FakeCluster:
         for stored in self.streams.get((message.context, stream), []):
             ahead = last - stored.first_version
             if 0 <= ahead < stored.count:
-                return [int(Code.OK), [[last, stored.first_position + ahead, stored.timestamp + ahead]]]
+                return again([0, 0, [[last, stored.first_position + ahead, stored.timestamp + ahead]]])[1:]
         return None
 
     def _ordered(self, context: int) -> bool:
@@ -347,7 +348,7 @@ class FakeCluster:
             fit = [each for each in stored if each.first_version + each.count - 1 > start]
         rows, count = [], 0
         for each in fit:
-            rows.append((each.first_position, each.timestamp, each.record))
+            rows.append((each.first_version, each.first_position, each.timestamp, each.events))
             count += each.count
             if count >= message.count_max:
                 break

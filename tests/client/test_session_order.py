@@ -8,7 +8,6 @@ import pytest
 
 from rewind.errors import OutcomeUnknown
 from rewind_cluster.client_messages import Code
-from rewind_cluster.records import ID_BYTES
 
 STREAM = "s"
 SHORT_S = 0.3
@@ -75,6 +74,5 @@ def test_what_is_told_is_true_and_in_order(make_lab: Callable[..., Any], seed: i
 
 
 def _id(append: Any) -> bytes:
-    packed = append.parts[0][2]
-    at = packed.index(b"\xc4\x10") + 2  # the ids come first, as bytes of length 16
-    return packed[at : at + ID_BYTES]
+    ids: bytes = append.parts[0][2].ids
+    return ids

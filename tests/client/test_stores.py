@@ -14,6 +14,7 @@ from rewind import ANY, NO_STREAM, NewEvent
 from rewind.appending import Append
 from rewind.room import Room
 from rewind.tokens import Origin
+from rewind_cluster.columns import Events
 
 
 class Blocking:
@@ -352,9 +353,12 @@ def test_an_awaited_submit_waits_for_room(server: Any, monkeypatch: pytest.Monke
     asyncio.run(run())
 
 
+NO_EVENTS = Events(b"", (), (), None)
+
+
 def test_room_is_counted_in_bytes_too() -> None:
     room = Room()
-    append = Append((("s", 0, bytes(40 << 20)),), 1, Origin("c", 1), 1, many=False)
+    append = Append((("s", 0, NO_EVENTS),), 40 << 20, 1, Origin("c", 1), 1, many=False)
 
     room.enter(append)
     assert room.is_free()

@@ -11,13 +11,12 @@ from typing import Any
 
 import pytest
 import structlog
+from appends_by_hand import AppendPart, AppendRequest, again, answers_by_number, pack_batch
 
 from rewind_cluster.client_messages import (
     ANY_VERSION,
     CLIENT_CODEC,
     AppendBatch,
-    AppendPart,
-    AppendRequest,
     AppendsDone,
     Code,
     Failed,
@@ -27,14 +26,13 @@ from rewind_cluster.client_messages import (
     ReadStream,
     SessionIs,
     Welcome,
-    pack_batch,
     unpack_chunk,
 )
 from rewind_cluster.cluster_map import NodeInfo
+from rewind_cluster.columns import Events, pack_events, unpack_events
 from rewind_cluster.names import slot
 from rewind_cluster.raft import Role
 from rewind_cluster.raft_options import RaftOptions
-from rewind_cluster.records import Events, pack_events, unpack_append, unpack_events, unpack_record
 from rewind_node.founding import Plan
 from rewind_node.memory_engine import MemoryEngine
 from rewind_node.node import Node
@@ -361,7 +359,7 @@ class TestClient:
     ) -> None:
         """Send appends to a host, whether it leads or not."""
         batch = AppendBatch(partition, context, self.session(partition), epoch, low, self.deadline_us, 0)
-        self.send(host, batch, pack_batch(requests))
+        self.send(host, batch, *pack_batch(requests))
 
     def append(
         self,
@@ -392,12 +390,13 @@ class TestClient:
             return (
                 isinstance(message, AppendsDone)
                 and message.partition == partition
-                and any(answer[0] == sequence for answer in message.answers)
+                and any(answer[0] == sequence for answer in answers_by_number(message.answers))
             )
 
         message, _ = self.await_message(answers)
-        answer = next(answer for answer in message.answers if answer[0] == sequence)
-        rest = [other for other in message.answers if other is not answer]
+        told = answers_by_number(message.answers)
+        answer = next(answer for answer in told if answer[0] == sequence)
+        rest = [other if other[1] else again(other) for other in told if other is not answer]
         if rest:
             left = AppendsDone(message.partition, message.session, message.epoch, rest, message.clock)
             self.received.append((self.cluster.hosts[0], left, []))
@@ -415,9 +414,8 @@ class TestClient:
         if isinstance(answer, Failed):
             raise AssertionError(f"{Code(answer.code).name}: {answer.text}")
         datas: list[str] = []
-        for _, _, record in unpack_chunk(frames[0]):
-            events = unpack_events(unpack_append(unpack_record(record)[1]).events)
-            datas += [data.decode() for data in events.datas]
+        for _, _, _, packed in unpack_chunk(frames[0]):
+            datas += [data.decode() for data in unpack_events(packed).datas]
         return datas
 
     def version(self, stream: str, *, host: Host | None = None) -> int:

@@ -1,6 +1,8 @@
 """Appends through a whole cluster of node cores: promises 1 to 4 of exactly once, and what may be refused when."""
 
-from rewind_cluster.client_messages import AppendPart, AppendRequest, Code
+from appends_by_hand import AppendPart, AppendRequest
+
+from rewind_cluster.client_messages import Code
 
 
 def test_an_append_is_answered_with_version_and_position(cluster, named, places_of):

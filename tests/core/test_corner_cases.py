@@ -4,10 +4,9 @@ from dataclasses import replace
 
 import msgpack
 import pytest
+from appends_by_hand import AppendPart, AppendRequest
 
 from rewind_cluster.client_messages import (
-    AppendPart,
-    AppendRequest,
     Code,
     CreateContext,
     Failed,

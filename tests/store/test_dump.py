@@ -11,8 +11,9 @@ from uuid import UUID
 
 import pytest
 
+from rewind_cluster.columns import Events, pack_events
 from rewind_cluster.entry import HEADER_BYTES, Entry, EntryKind
-from rewind_cluster.records import Append, Events, Refusal, pack_append, pack_events, pack_refusal
+from rewind_cluster.records import Refusal, Run, pack_refusal, pack_run
 from rewind_node.data_directory import FORMAT_VERSION, DataDirectory, bring_to_format
 from rewind_node.dump import dump
 from rewind_node.lmdb_engine import LmdbEngine
@@ -30,7 +31,7 @@ Line = dict[str, Any]
 def append_record(stream: str, first_version: int, ids: list[UUID]) -> bytes:
     count = len(ids)
     columns = Events(b"".join(one.bytes for one in ids), ["T"] * count, [b""] * count, [None] * count)
-    return pack_append(Append(stream, first_version, 0, 0, 0, 0, count, pack_events(columns)))
+    return pack_run(Run(0, 0, 0, 0, [stream], [first_version], [count], None), pack_events(columns))
 
 
 @pytest.fixture
@@ -50,9 +51,9 @@ def directory(tmp_path: Path, entries: list[Entry]) -> Path:
     store.create_partition(1)
     store.put_replica_state(1, STATE)
     store.append_entries(1, entries)
-    store.add_stream_rows(1, 4, [("ä", StreamRow(1, 2, 3, 0, 10)), ("b", StreamRow(5, 1, 3, 10, 10))])
+    store.add_stream_rows(1, 4, [("ä", [StreamRow(1, 2, 3, 0, 10)]), ("b", [StreamRow(5, 1, 3, 10, 10)])])
     store.put_position(1, 4, 1, 3, 3)
-    store.put_session_runs(1, [SessionRun(1, 2, 3, 0, 1, [[1]])])
+    store.put_session_runs(1, [SessionRun(1, 2, 3, 0, 1, [1, "s", 0, 1, True])])
     store.commit()
     opened.close()
     return tmp_path

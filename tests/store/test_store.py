@@ -67,9 +67,9 @@ def test_partitions_are_those_with_a_replica(store: Store) -> None:
 def test_every_flipped_bit_of_a_value_is_told(store: Store, table: str) -> None:
     store.put_node_value("k", b"value")
     store.put_replica_state(1, STATE)
-    store.add_stream_rows(1, 1, [("s", StreamRow(1, 3, 10, 0, 100))])
+    store.add_stream_rows(1, 1, [("s", [StreamRow(1, 3, 10, 0, 100)])])
     store.put_position(1, 1, 1, 3, 10)
-    store.put_session_runs(1, [SessionRun(5, 1, 10, 0, 1, [[0, 1]])])
+    store.put_session_runs(1, [SessionRun(5, 1, 10, 0, 1, [0, [1], 1, 9, None, None])])
     ((key, value),) = store.engine.scan(table, b"", b"\xff" * 9)
     reads = {
         "node": lambda: store.node_value("k"),
@@ -89,7 +89,7 @@ def test_every_flipped_bit_of_a_value_is_told(store: Store, table: str) -> None:
 
 
 def test_a_whole_row_under_another_key_is_damage(store: Store) -> None:
-    store.add_stream_rows(1, 1, [("s", StreamRow(1, 3, 10, 0, 100))])
+    store.add_stream_rows(1, 1, [("s", [StreamRow(1, 3, 10, 0, 100)])])
     value = store.engine.get("streams", stream_prefix(1, 1, "s") + (1).to_bytes(8))
     assert value is not None
     store.engine.put("streams", [(stream_prefix(1, 1, "s") + (4).to_bytes(8), value)])
@@ -213,8 +213,8 @@ def test_the_core_s_view_of_a_log_is_that_of_its_partition(store: Store, log: An
 def test_indexes_are_dropped_in_slices_with_the_applied_mark_gone_first(machine: Any, store: Store, log: Any) -> None:
     store.put_replica_state(1, STATE)
     store.append_entries(1, [log.entry()])
-    store.add_stream_rows(1, 1, [("s", StreamRow(version, 1, version, 0, 9)) for version in range(1, 10)])
-    store.add_stream_rows(2, 1, [("s", StreamRow(1, 30, 30, 0, 9))])
+    store.add_stream_rows(1, 1, [("s", [StreamRow(version, 1, version, 0, 9) for version in range(1, 10)])])
+    store.add_stream_rows(2, 1, [("s", [StreamRow(1, 30, 30, 0, 9)])])
     store.put_position(1, 1, 1, 9, 1)
     store.put_session_runs(1, [SessionRun(5, 0, 5, 0, 1, [])])
     store.commit()
@@ -237,8 +237,8 @@ def test_indexes_are_dropped_in_slices_with_the_applied_mark_gone_first(machine:
 def test_a_dropped_replica_is_none_from_its_first_slice_on(machine: Any, store: Store, log: Any) -> None:
     store.put_replica_state(1, STATE)
     store.append_entries(1, [log.entry() for _ in range(5)])
-    store.add_stream_rows(1, 1, [("s", StreamRow(1, 9, 1, 0, 9))])
-    store.add_stream_rows(2, 1, [("s", StreamRow(1, 30, 30, 0, 9))])
+    store.add_stream_rows(1, 1, [("s", [StreamRow(1, 9, 1, 0, 9)])])
+    store.add_stream_rows(2, 1, [("s", [StreamRow(1, 30, 30, 0, 9)])])
     store.commit()
 
     first = store.drop_partition(1, 3)
@@ -264,7 +264,7 @@ def test_index_rows_and_the_applied_mark_are_lost_together(machine: Any, store: 
     store.put_replica_state(1, replace(STATE, applied=0))
     store.append_entries(1, [log.entry()])
     store.commit()
-    store.add_stream_rows(1, 1, [("s", StreamRow(1, 1, 1, 0, 10))])
+    store.add_stream_rows(1, 1, [("s", [StreamRow(1, 1, 1, 0, 10)])])
     store.put_replica_state(1, replace(STATE, applied=1))
     visible = store.head(1, 1, "s")
 

@@ -14,10 +14,10 @@ from rewind_node.store_layout import U64_MAX, stream_prefix
 def filled(store: Store) -> Store:
     """Return a store whose stream `s` has versions 1-3, 4, 5-9 amid others whose names surround its own."""
     rows = [StreamRow(1, 3, 10, 0, 100), StreamRow(4, 1, 11, 50, 60), StreamRow(5, 5, 12, 0, 70)]
-    others = [(name, StreamRow(1, 2, 5, 0, 10)) for name in ("r", "s ", "s1", "sa", "t")]
-    store.add_stream_rows(1, 1, [*others, *(("s", row) for row in rows)])
-    store.add_stream_rows(1, 2, [("s", StreamRow(1, 20, 20, 0, 10))])
-    store.add_stream_rows(2, 1, [("s", StreamRow(1, 30, 30, 0, 10))])
+    others = [(name, [StreamRow(1, 2, 5, 0, 10)]) for name in ("r", "s ", "s1", "sa", "t")]
+    store.add_stream_rows(1, 1, [*others, ("s", rows)])
+    store.add_stream_rows(1, 2, [("s", [StreamRow(1, 20, 20, 0, 10)])])
+    store.add_stream_rows(2, 1, [("s", [StreamRow(1, 30, 30, 0, 10)])])
     return store
 
 
@@ -106,7 +106,7 @@ def test_stream_names_come_bytewise_within_a_prefix_from_beyond_a_name(
 
 def test_stream_names_of_any_script_are_kept_and_sorted_by_their_bytes(store: Store) -> None:
     names = ["a", "ä", "é", "z", "日本", "😀", "a{tag}", "a😀"]
-    store.add_stream_rows(1, 1, [(name, StreamRow(1, 1, 1, 0, 1)) for name in names])
+    store.add_stream_rows(1, 1, [(name, [StreamRow(1, 1, 1, 0, 1)]) for name in names])
 
     assert store.stream_names(1, 1, "", None, 100) == sorted(names, key=str.encode)
     assert store.stream_names(1, 1, "a", None, 100) == ["a", "a{tag}", "a😀"]
@@ -116,7 +116,7 @@ def test_stream_names_of_any_script_are_kept_and_sorted_by_their_bytes(store: St
 def test_contexts_and_partitions_at_the_ends_of_their_ranges_stay_apart(store: Store) -> None:
     for partition in (PARTITIONS_MAX - 1, PARTITIONS_MAX):
         for context in (CONTEXTS_MAX, (1 << 32) - 1):
-            store.add_stream_rows(partition, context, [(f"{partition}/{context}", StreamRow(1, 1, 1, 0, 1))])
+            store.add_stream_rows(partition, context, [(f"{partition}/{context}", [StreamRow(1, 1, 1, 0, 1)])])
             store.put_position(partition, context, 1, 1, 1)
 
     names = store.stream_names(PARTITIONS_MAX - 1, (1 << 32) - 1, "", None, 10)
@@ -128,7 +128,7 @@ def test_contexts_and_partitions_at_the_ends_of_their_ranges_stay_apart(store: S
 def test_the_longest_stream_name_fits_a_key(store: Store) -> None:
     name = "x" * STREAM_BYTES_MAX
 
-    store.add_stream_rows(1, 1, [(name, StreamRow(1, 1, 1, 0, 1))])
+    store.add_stream_rows(1, 1, [(name, [StreamRow(1, 1, 1, 0, 1)])])
 
     assert store.head(1, 1, name) == 1
     assert len(stream_prefix(1, 1, name)) + 8 <= KEY_BYTES_MAX
@@ -157,7 +157,11 @@ def test_contexts_are_those_with_events_in_the_partition(store: Store) -> None:
 
 
 def test_session_runs_are_kept_replaced_and_forgotten(store: Store) -> None:
-    runs = [SessionRun(5, 0, 5, 0, 1, []), SessionRun(5, 3, 9, 4, 2, [[0, 1, [[1, 2]]], [1, "s", 0, 2, True]])]
+    runs = [
+        SessionRun(5, 0, 5, 0, 1, []),
+        SessionRun(5, 3, 9, 4, 2, [0, [1, 2], 1, 9, None, None]),
+        SessionRun(5, 6, 9, 9, 2, [1, "s", 0, 2, True]),
+    ]
     other = SessionRun(5, 3, 9, 4, 2, [])
     store.put_session_runs(1, [*runs, SessionRun(5, 9, 1, 1, 1, [])])
     store.put_session_runs(2, [other])
@@ -165,5 +169,5 @@ def test_session_runs_are_kept_replaced_and_forgotten(store: Store) -> None:
     store.put_session_runs(1, [replace(runs[0], low=3)])
     store.delete_session_runs(1, [(5, 9), (6, 1)])
 
-    assert list(store.session_runs(1)) == [replace(runs[0], low=3), runs[1]]
+    assert list(store.session_runs(1)) == [replace(runs[0], low=3), *runs[1:]]
     assert list(store.session_runs(2)) == [other]

@@ -1,0 +1,166 @@
+"""Runs of appends: whatever is out of the ordinary in one, each append ends as it would have alone."""
+
+import pytest
+from appends_by_hand import answers_by_number
+
+from rewind_cluster.batches import AppendRun, pack_runs
+from rewind_cluster.client_messages import SESSION_WINDOW, AppendBatch, AppendsDone, Code
+from rewind_cluster.columns import Events, pack_events
+
+STREAM = "{run}"
+
+
+def run_of(first, appends, opens=b""):
+    """Return a run: each append is a list of (stream, expected, names of its events)."""
+    parts = [part for append in appends for part in append]
+    names = [name for _, _, events in parts for name in events]
+    ids = b"".join(name.encode().rjust(16, b"\0") for name in names)
+    return AppendRun(
+        first,
+        opens,
+        [stream for stream, _, _ in parts],
+        [expected for _, expected, _ in parts],
+        None if len(names) == len(parts) else [len(events) for _, _, events in parts],
+        None if len(parts) == len(appends) else [len(append) for append in appends],
+        pack_events(Events(ids, ["T"] * len(names), [name.encode() for name in names], None)),
+    )
+
+
+def one(expected, name, stream=STREAM):
+    return [(stream, expected, [name])]
+
+
+@pytest.fixture
+def partition(cluster):
+    return cluster.partition_of(STREAM)
+
+
+@pytest.fixture
+def client(cluster, partition):
+    client = cluster.client()
+    client.session(partition)
+    return client
+
+
+def send(client, host, partition, runs, *, epoch=1, low=1):
+    session = client.session(partition)
+    client.hello(host)
+    batch = AppendBatch(partition, 1, session, epoch, low, client.deadline_us, 0)
+    client.send(host, batch, *pack_runs(runs))
+
+
+def answers(client, count):
+    """Wait for so many answers and return them by number, without the code of what took effect."""
+    told = {}
+    while len(told) < count:
+        message, _ = client.await_message(lambda message: isinstance(message, AppendsDone))
+        for number, code, *rest in answers_by_number(message.answers):
+            told[number] = [place[:2] for place in rest[0]] if code == Code.OK else Code(code)
+    return dict(sorted(told.items()))
+
+
+def test_a_run_may_go_on_from_its_own_appends(cluster, client, partition):
+    run = run_of(1, [one(0, "a"), [(STREAM, 1, ["b", "c"])], one(3, "d"), one(-1, "e")])
+
+    send(client, cluster.leader(partition), partition, [run])
+
+    assert answers(client, 4) == {1: [[1, 1]], 2: [[3, 3]], 3: [[4, 4]], 4: [[5, 5]]}
+    assert client.read(STREAM) == ["a", "b", "c", "d", "e"]
+
+
+def test_one_that_is_refused_in_a_run_costs_the_others_nothing(cluster, client, partition):
+    run = run_of(1, [one(0, "a"), one(7, "b"), one(1, "c")])
+
+    send(client, cluster.leader(partition), partition, [run])
+
+    assert answers(client, 3) == {1: [[1, 1]], 2: Code.WRONG_VERSION, 3: [[2, 2]]}
+    assert client.read(STREAM) == ["a", "c"]
+
+
+def test_one_that_is_outside_the_rules_costs_the_others_nothing(cluster, client, partition):
+    run = run_of(1, [one(0, "a"), one(0, "b", "{run}\n"), one(1, "c")])
+
+    send(client, cluster.leader(partition), partition, [run])
+
+    assert answers(client, 3) == {1: [[1, 1]], 2: Code.INVALID, 3: [[2, 2]]}
+
+
+def test_events_that_cannot_be_told_apart_cost_all_of_their_run(cluster, client, partition):
+    leader = cluster.leader(partition)
+    broken = run_of(1, [one(0, "a"), one(1, "b")])._replace(events=b"\x93")
+
+    send(client, leader, partition, [broken, run_of(3, [one(0, "c")])])
+
+    assert answers(client, 3) == {1: Code.INVALID, 2: Code.INVALID, 3: [[1, 1]]}
+
+
+def test_appends_of_several_parts_are_whole_in_a_run(cluster, client, partition):
+    both = [("{run}-a", 0, ["a", "b"]), ("{run}-b", 0, ["c"])]
+    wrong = [("{run}-a", 2, ["d"]), ("{run}-b", 9, ["e"])]
+    run = run_of(1, [both, one(-1, "f", "{run}-b"), wrong])
+
+    send(client, cluster.leader(partition), partition, [run])
+
+    assert answers(client, 3) == {1: [[2, 2], [1, 3]], 2: [[2, 4]], 3: Code.WRONG_VERSION}
+    assert client.read("{run}-a") == ["a", "b"]
+    assert client.read("{run}-b") == ["c", "f"]
+
+
+def test_any_part_of_a_run_that_is_sent_again_has_the_first_answers(cluster, client, partition):
+    several = [("{run}-a", 0, ["x", "y"]), ("{run}-b", 0, ["z"])]
+    appends = [one(0, "a"), several, one(1, "b"), one(2, "c")]
+    send(client, cluster.leader(partition), partition, [run_of(1, appends)])
+    first = answers(client, 4)
+
+    for host in cluster.hosts:
+        host.crash()
+        host.start()
+    leader = cluster.await_leader(partition)
+    send(client, leader, partition, [run_of(2, appends[1:3], b"\1\1")], epoch=2)
+    again = answers(client, 2)
+    fresh = [*appends[3:], one(3, "d")]
+    send(client, leader, partition, [run_of(4, fresh, b"\1\0")], epoch=2)
+
+    assert again == {number: first[number] for number in (2, 3)}
+    assert answers(client, 2) == {4: first[4], 5: [[4, 7]]}
+    assert client.read(STREAM) == ["a", "b", "c", "d"]
+
+
+def test_a_copy_of_a_run_that_is_not_committed_waits_for_it(cluster, client, partition):
+    leader = cluster.leader(partition)
+    others = [host for host in cluster.hosts if host is not leader]
+    for other in others:
+        cluster.cut(leader, other)
+    appends = [one(0, "a"), one(1, "b"), one(2, "c")]
+    send(client, leader, partition, [run_of(1, appends)])
+    send(client, leader, partition, [run_of(2, appends[1:], b"\1\1")])
+    cluster.turns(10)
+    assert not [message for _, message, _ in client.received if isinstance(message, AppendsDone)]
+
+    cluster.heal()
+
+    assert answers(client, 3) == {1: [[1, 1]], 2: [[2, 2]], 3: [[3, 3]]}
+    assert client.read(STREAM) == ["a", "b", "c"]
+
+
+def test_what_lies_beyond_the_window_is_refused_with_all_that_follows(cluster, client, partition):
+    appends = [one(-1, f"e{number}") for number in range(SESSION_WINDOW + 2)]
+
+    send(client, cluster.leader(partition), partition, [run_of(1, appends)])
+
+    told = answers(client, SESSION_WINDOW + 2)
+    assert told[SESSION_WINDOW] == [[SESSION_WINDOW, SESSION_WINDOW]]
+    assert told[SESSION_WINDOW + 1] == Code.OVERLOADED
+    assert told[SESSION_WINDOW + 2] == Code.EPOCH
+
+
+def test_a_follower_that_takes_over_knows_what_a_run_has_led_to(cluster, client, partition):
+    leader = cluster.leader(partition)
+    send(client, leader, partition, [run_of(1, [one(0, "a"), one(1, "b")])])
+    first = answers(client, 2)
+
+    leader.crash()
+    successor = cluster.until(lambda: (host := cluster.leader(partition)) and host is not leader and host)
+    send(client, successor, partition, [run_of(1, [one(0, "a"), one(1, "b"), one(2, "c")], b"\1\1\0")], epoch=2)
+
+    assert answers(client, 3) == {**first, 3: [[3, 3]]}

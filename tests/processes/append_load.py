@@ -1,11 +1,12 @@
-"""Steady load from the asyncio client, and the record of what it was told: the client's side of every check."""
+"""Steady load from the asyncio client, recorded: the client's side of every check."""
 
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from contextlib import asynccontextmanager, suppress
 from uuid import uuid4
+
+from recorded import Record, RecordedAsyncStore
 
 import rewind
 from rewind import NewEvent
@@ -13,26 +14,17 @@ from rewind import NewEvent
 PATIENCE_S = 45.0
 POLL_S = 0.005
 DATA = bytes(range(256))
-
-
-@dataclass(slots=True)
-class History:
-    """What became of every event, by its ID: a place, an error, or nothing that could be learnt."""
-
-    acknowledged: dict[str, tuple[str, int]] = field(default_factory=dict)
-    refused: dict[str, str] = field(default_factory=dict)  # surely not written, now or later
-    unknown: set[str] = field(default_factory=set)
-    acknowledged_at: list[float] = field(default_factory=list)
+READ_EVERY = 16  # appends to a stream; what is read is checked like what is written
 
 
 class AppendLoad:
     """Workers that append one event after the other, each to streams of its own, every fourth one with `expected`."""
 
-    def __init__(self, store: rewind.AsyncStore, history: History, workers: int, timeout_s: float) -> None:
+    def __init__(self, store: RecordedAsyncStore, record: Record, workers: int, timeout_s: float) -> None:
         self._store = store
         self._timeout_s = timeout_s
         self._stopping = False
-        self.history = history
+        self.record = record
         self.tasks = [asyncio.create_task(self._work(number)) for number in range(workers)]
 
     async def _work(self, number: int) -> None:
@@ -43,26 +35,24 @@ class AppendLoad:
         """Append to one stream until the end, or until an outcome is unknown: then nobody knows its version."""
         version = 0
         while not self._stopping:
-            event = NewEvent("Happened", DATA, id=uuid4())
+            event = NewEvent("Happened", DATA)
+            expected = version if expects else rewind.ANY
             try:
-                result = await self._store.append(
-                    stream, event, expected=version if expects else rewind.ANY, timeout=self._timeout_s
-                )
+                result = await self._store.append(stream, event, expected, timeout_s=self._timeout_s)
             except rewind.OutcomeUnknown:
-                self.history.unknown.add(str(event.id))
                 return
-            except (rewind.Unavailable, rewind.Overloaded, rewind.StorageFull) as error:
-                self.history.refused[str(event.id)] = f"{type(error).__name__}: {error}"
+            except (rewind.Unavailable, rewind.Overloaded, rewind.StorageFull):
                 continue
             assert result.version == version + 1, f"{stream} was at {version}, the append says {result.version}"
             version = result.version
-            self.history.acknowledged[str(event.id)] = (stream, version)
-            self.history.acknowledged_at.append(time.monotonic())
+            if version % READ_EVERY == 1:
+                with suppress(rewind.DeadlineExceeded):
+                    await self._store.read(stream, timeout_s=self._timeout_s)
 
     async def go_on(self, count: int) -> None:
         """Wait until so many more appends have been acknowledged."""
-        goal = len(self.history.acknowledged) + count
-        await self.until(lambda: len(self.history.acknowledged) >= goal, f"{count} more appends are acknowledged")
+        goal = self.record.acknowledged + count
+        await self.until(lambda: self.record.acknowledged >= goal, f"{count} more appends are acknowledged")
 
     async def until(self, condition: Callable[[], bool], complaint: str) -> None:
         """Wait until a condition holds while the load goes on; fail if a worker does, or if it never holds."""
@@ -75,7 +65,8 @@ class AppendLoad:
             await asyncio.sleep(POLL_S)
 
     def _newest_refusal(self) -> str:
-        return next(reversed(self.history.refused.values()), "none was refused")
+        failures = self.record.failures
+        return f"{type(failures[-1]).__name__}: {failures[-1]}" if failures else "none was refused"
 
     async def stop(self) -> None:
         """Let each worker finish its append, and fail if one met what it should not have."""
@@ -85,11 +76,11 @@ class AppendLoad:
 
 @asynccontextmanager
 async def append_load(
-    url: str, history: History, workers: int = 32, timeout_s: float = 30.0
+    url: str, record: Record, workers: int = 32, timeout_s: float = 30.0
 ) -> AsyncIterator[AppendLoad]:
     """Append to a cluster while the context lasts."""
     async with rewind.connect_async(url, timeout=PATIENCE_S) as store:
-        load = AppendLoad(store, history, workers, timeout_s)
+        load = AppendLoad(await RecordedAsyncStore.open(store, record), record, workers, timeout_s)
         try:
             yield load
             await load.stop()

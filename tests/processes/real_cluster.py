@@ -9,7 +9,9 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, Self
 
-from stored_logs import StoredLogs
+from histories.checker import check
+from histories.logs import StoredLog, logs_of_dump
+from recorded import Record
 
 from rewind_node import local_cluster
 from rewind_node.local_cluster import PROGRAM, LocalCluster, LocalNode
@@ -124,12 +126,26 @@ class RealCluster(LocalCluster):
             applied.append(rows)
         return all(own == commits[partition] for rows in applied for partition, own in rows)
 
-    def read_logs(self) -> StoredLogs:
+    def read_logs(self) -> list[StoredLog]:
         """Return what `rewind-node dump` says of every node's data directory. None may be running."""
-        logs = StoredLogs()
+        logs: list[StoredLog] = []
         for node in self.nodes:
             with subprocess.Popen([*PROGRAM, "dump", str(node.directory)], stdout=subprocess.PIPE) as process:
                 assert process.stdout is not None
-                logs.read(node.name, process.stdout)
+                logs += logs_of_dump(node.name, process.stdout)
             assert process.returncode == 0, f"rewind-node dump of {node.name} ended with {process.returncode}"
         return logs
+
+    def check(self, record: Record, logs: list[StoredLog] | None = None, copies: int | None = None) -> list[str]:
+        """Return every promise that was broken to clients, going by what the nodes have stored.
+
+        `copies`: on how many nodes each acknowledged append must stand, on all of them if not given.
+        """
+        nodes = len(self.nodes)
+        violations = check(
+            record.history,
+            self.read_logs() if logs is None else logs,
+            voters=nodes,  # of each partition, with so few nodes
+            copies=nodes if copies is None else copies,
+        )
+        return [str(violation) for violation in violations]

@@ -4,14 +4,14 @@ import time
 from collections.abc import Callable
 
 import pytest
-from append_load import History
 from raw_protocol import RawClient
 from real_cluster import PATIENCE_S, RealCluster, eventually
+from recorded import Record, RecordedStore
 
 import rewind
 from rewind import NewEvent
 from rewind_cluster.client_messages import ContextIs, Failed, FindContext, ReadStream, StreamIs, unpack_chunk
-from rewind_cluster.records import unpack_append, unpack_events, unpack_record
+from rewind_cluster.columns import unpack_events
 from rewind_node.local_cluster import LocalNode
 
 pytestmark = pytest.mark.processes
@@ -37,15 +37,16 @@ def flip(node: LocalNode, data: bytes) -> int:
     return count
 
 
-def fill(cluster: RealCluster) -> tuple[str, History]:
+def fill(cluster: RealCluster) -> tuple[str, Record]:
     """Append events, one per entry, to a stream of partition 1."""
-    history = History()
-    with rewind.connect(cluster.url) as store:
-        stream = next(f"s-{number}" for number in range(100) if store.partition_of(f"s-{number}") == PARTITION)
+    record = Record()
+    with rewind.connect(cluster.url) as opened:
+        store = RecordedStore(opened, record)
+        stream = next(f"s-{number}" for number in range(100) if opened.partition_of(f"s-{number}") == PARTITION)
         for number in range(EVENTS):
             result = store.append(stream, NewEvent("Happened", data_of(number)))
             assert result.version == number + 1
-    return stream, history
+    return stream, record
 
 
 def read_here(client: RawClient, request: int, context: int, stream: str, deadline_us: int) -> list[bytes] | Failed:
@@ -54,8 +55,7 @@ def read_here(client: RawClient, request: int, context: int, stream: str, deadli
     answer, frames = client.receive(StreamIs | Failed, request=request)
     if isinstance(answer, Failed):
         return answer
-    records = [unpack_record(row[2]) for row in unpack_chunk(frames[0])]
-    return [data for _, payload in records for data in unpack_events(unpack_append(payload).events).datas]
+    return [data for row in unpack_chunk(frames[0]) for data in unpack_events(row[3]).datas]
 
 
 def read_until_whole(node: LocalNode, stream: str) -> list[Failed]:
@@ -80,7 +80,7 @@ def read_until_whole(node: LocalNode, stream: str) -> list[Failed]:
 
 
 def test_a_flipped_bit_is_never_served_and_is_repaired_from_a_peer(cluster: RealCluster) -> None:
-    stream, history = fill(cluster)
+    stream, record = fill(cluster)
     cluster.wait_synced()
     damaged = cluster.nodes[1]
     cluster.terminate(damaged)
@@ -96,7 +96,7 @@ def test_a_flipped_bit_is_never_served_and_is_repaired_from_a_peer(cluster: Real
     eventually(lambda: "quarantined" not in str(cluster.status()), "nobody is under quarantine any more")
     cluster.wait_synced()
     cluster.stop()
-    assert cluster.read_logs().check(history) == []
+    assert cluster.check(record) == []
 
 
 def test_a_damaged_replica_without_peers_serves_the_rest_of_the_cluster_s_data_or_nothing_but_never_a_lie(

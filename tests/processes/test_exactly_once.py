@@ -6,14 +6,13 @@ It does by hand what the client library does where an answer got lost, so that t
 from uuid import uuid4
 
 import pytest
+from appends_by_hand import AppendPart, AppendRequest, pack_batch
 from raw_protocol import RawClient
 from real_cluster import RealCluster, eventually
 
 from rewind_cluster.client_messages import (
     ANY_VERSION,
     AppendBatch,
-    AppendPart,
-    AppendRequest,
     AppendsDone,
     Code,
     ContextIs,
@@ -22,10 +21,9 @@ from rewind_cluster.client_messages import (
     OpenSession,
     SessionIs,
     VersionIs,
-    pack_batch,
 )
+from rewind_cluster.columns import Events, pack_events
 from rewind_cluster.names import slot
-from rewind_cluster.records import Events, pack_events
 from rewind_node.local_cluster import LocalNode
 
 pytestmark = pytest.mark.processes
@@ -39,9 +37,9 @@ class Retrying:
 
     def __init__(self, cluster: RealCluster) -> None:
         self._cluster = cluster
-        events = pack_events(Events(uuid4().bytes, ["Happened"], [b""], [None]))
+        events = pack_events(Events(uuid4().bytes, ["Happened"], [b""], None))
         self.stream = next(name for name in map("s-{}".format, range(1000)) if slot(name) < (1 << 16) // 3 - 1)
-        self._frame = pack_batch([AppendRequest(1, True, (AppendPart(self.stream, ANY_VERSION, events),))])
+        self._frames = pack_batch([AppendRequest(1, True, (AppendPart(self.stream, ANY_VERSION, events),))])
         self._epoch = 0
         with RawClient(self._leader().address) as client:
             deadline_us = client.hello().time_us + FAR_US
@@ -65,7 +63,7 @@ class Retrying:
         with RawClient(self._leader().address) as client:
             deadline_us = client.hello().time_us + FAR_US
             batch = AppendBatch(PARTITION, self._context, self._session, self._epoch, 1, deadline_us, 0)
-            client.send(batch, self._frame)
+            client.send(batch, *self._frames)
             done = client.receive(AppendsDone, session=self._session)[0]
         return list(done.answers[0])
 

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
-from append_load import History, append_load
+from append_load import append_load
 from real_cluster import PATIENCE_S, RealCluster, eventually
+from recorded import Record, RecordedStore
 
 import rewind
 from rewind import NewEvent
@@ -56,88 +57,90 @@ def full_cluster(make_cluster: Callable[..., RealCluster], mount: Callable[..., 
     return cluster.serve()
 
 
-def append(store: rewind.Store, count: int, history: History) -> None:
+def append(store: RecordedStore, count: int) -> None:
     """Append events to streams of all partitions, each of which must be taken."""
     for number in range(count):
         stream = f"order-{number}"
         result = store.append(stream, NewEvent("Happened", bytes(1000)))
-        event = next(store.read(stream, after=result.version - 1))
-        history.acknowledged[str(event.id)] = (stream, result.version)
+        assert len(store.read(stream)) == result.version
 
 
-def finish(cluster: RealCluster, history: History) -> None:
+def finish(cluster: RealCluster, record: Record) -> None:
     cluster.wait_synced()
     cluster.stop()
-    assert cluster.read_logs().check(history) == []
+    assert cluster.check(record) == []
 
 
 def test_with_every_disk_full_appends_are_refused_and_reads_go_on_until_space_is_given_back(
     full_cluster: RealCluster,
 ) -> None:
-    cluster, history = full_cluster, History()
+    cluster, record = full_cluster, Record()
     filler = Filler()
-    with rewind.connect(cluster.url) as store:
-        append(store, 50, history)
+    with rewind.connect(cluster.url) as opened:
+        store = RecordedStore(opened, record)
+        append(store, 50)
         filler.fill(cluster.nodes)
 
         refused = [store.submit(f"order-{number}", NewEvent("Happened", b"no"), timeout=2) for number in range(50)]
         errors = [future.exception() for future in refused]
         versions = [store.version(f"order-{number}") for number in range(50)]
-        read = [len(list(store.read(f"order-{number}"))) for number in range(50)]
+        read = [len(store.read(f"order-{number}")) for number in range(50)]
         filler.free(cluster.nodes)
-        append(store, 50, history)
+        append(store, 50)
 
     assert {type(error) for error in errors} == {rewind.StorageFull}
     assert versions == read == [1] * 50
-    finish(cluster, history)
+    finish(cluster, record)
 
 
 @pytest.mark.parametrize("role", ["leader", "follower"])
 def test_one_full_disk_of_three_stops_no_appends(full_cluster: RealCluster, role: str) -> None:
-    cluster, history = full_cluster, History()
+    cluster, record = full_cluster, Record()
     filler = Filler()
-    with rewind.connect(cluster.url) as store:
-        stream = next(f"s-{number}" for number in range(100) if store.partition_of(f"s-{number}") == 1)
-        append(store, 20, history)
+    with rewind.connect(cluster.url) as opened:
+        store = RecordedStore(opened, record)
+        stream = next(f"s-{number}" for number in range(100) if opened.partition_of(f"s-{number}") == 1)
+        append(store, 20)
         leader = cluster.leader(1)
         full = leader if role == "leader" else next(node for node in cluster.nodes if node is not leader)
 
         filler.fill([full])
         result = store.append(stream, NewEvent("Happened", b""), timeout=5)
-        append(store, 20, history)
+        append(store, 20)
         eventually(lambda: full.name not in cluster.leaders().values(), "the full node leads nothing any more")
         filler.free([full])
-        append(store, 20, history)
+        append(store, 20)
 
     assert result.version == 1
-    finish(cluster, history)
+    finish(cluster, record)
 
 
 @pytest.mark.asyncio
 async def test_a_disk_that_the_node_s_own_log_fills_refuses_in_time_and_loses_nothing(
     make_cluster: Callable[..., RealCluster], mount: Callable[..., Path]
 ) -> None:
-    cluster, history = make_cluster(partitions=1), History()
+    cluster, record = make_cluster(partitions=1), Record()
     for node in cluster.nodes:
         mount(node.directory, size=24 << 20)
     cluster.serve()
 
-    async with append_load(cluster.url, history, workers=64, timeout_s=1.0) as load:
-        refusals = history.refused.values()
-        await load.until(lambda: any("StorageFull" in refusal for refusal in refusals), "an append is refused")
+    async with append_load(cluster.url, record, workers=64, timeout_s=1.0) as load:
+        failures = record.failures
+        await load.until(lambda: any(type(each) is rewind.StorageFull for each in failures), "an append is refused")
     cluster.kill_all()
     for node in cluster.nodes:
         cluster.start_node(node)
     eventually(lambda: None not in cluster.leaders().values(), "a leader is elected on full disks")
-    with rewind.connect(cluster.url, timeout=PATIENCE_S) as store:
-        streams = {stream for stream, _ in history.acknowledged.values()}
-        read = {str(event.id): (stream, event.version) for stream in streams for event in store.read(stream)}
+    with rewind.connect(cluster.url, timeout=PATIENCE_S) as opened:
+        store = RecordedStore(opened, record)
+        streams = {part.stream for append in record.history.appends if append.places for part in append.parts}
+        read = sum(len(store.read(stream)) for stream in sorted(streams))
 
     cluster.kill_all()
 
-    assert history.acknowledged.items() <= read.items()
+    assert read >= record.acknowledged
     # A replica that was behind when its disk was full stays behind until it has space.
-    assert cluster.read_logs().check(history, copies=2) == []
+    assert cluster.check(record, copies=2) == []
 
 
 def test_reads_go_on_after_a_restart_on_full_disks_though_an_append_was_under_way(full_cluster: RealCluster) -> None:

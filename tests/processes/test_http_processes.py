@@ -9,8 +9,9 @@ from http.client import HTTPConnection, HTTPException
 from itertools import pairwise
 
 import pytest
-from append_load import History, append_load
+from append_load import append_load
 from real_cluster import RealCluster, eventually
+from recorded import Record
 
 import rewind
 from rewind import NewEvent
@@ -103,9 +104,9 @@ def flood(node: LocalNode) -> Iterator[list[int]]:
 
 @pytest.mark.asyncio
 async def test_a_flood_of_requests_does_not_stop_appends(cluster: RealCluster) -> None:
-    history = History()
+    record = Record()
 
-    async with append_load(cluster.url, history) as load:
+    async with append_load(cluster.url, record) as load:
         await load.go_on(200)
         with flood(cluster.leader(1)) as codes:
             await load.until(lambda: len(codes) > 100, "the flood is on")
@@ -114,7 +115,7 @@ async def test_a_flood_of_requests_does_not_stop_appends(cluster: RealCluster) -
             until = time.monotonic()
 
     assert len(codes) > 200
-    times = [since, *(moment for moment in history.acknowledged_at if since < moment < until), until]
+    times = [since, *(moment for moment in record.acknowledged_at if since < moment < until), until]
     assert len(times) > 300
     assert max(later - earlier for earlier, later in pairwise(times)) < PAUSE_MAX_S
-    assert history.refused == {}
+    assert record.failures == []

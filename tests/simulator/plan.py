@@ -46,8 +46,12 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One thing that a client does. `arguments` are what its kind needs, all of it JSON (`simulator.workload`)."""
+    """One thing that a client does. `arguments` are what its kind needs, all of it JSON (`simulator.operations`).
 
+    `number` is unique in its plan and kept when others are taken away: event IDs and data follow from it.
+    """
+
+    number: int
     at_us: int
     client: int
     kind: str
@@ -56,12 +60,17 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A whole run. Faults and operations are in the order of their times."""
+    """A whole run. Faults and operations are in the order of their times.
+
+    `kept_cut`: from the first of these hosts nothing reaches the second any more, and at the end of the run that is not
+    healed, unlike all else.
+    """
 
     seed: int
     shape: Shape
     faults: tuple[Fault, ...]
     operations: tuple[Operation, ...]
+    kept_cut: tuple[int, int] | None = None
 
     def to_json(self) -> str:
         """Return the plan as one line of JSON."""
@@ -78,6 +87,7 @@ def from_json(text: str) -> Plan:
         Shape(**(shape | {"network": network})),
         tuple(Fault(**(fault | {"nodes": tuple(fault["nodes"])})) for fault in fields["faults"]),
         tuple(Operation(**operation) for operation in fields["operations"]),
+        _tuples(fields["kept_cut"]),
     )
 
 

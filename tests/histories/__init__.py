@@ -1,0 +1,1 @@
+"""What clients were told, what replicas stored, and whether the two keep the promises."""

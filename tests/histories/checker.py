@@ -1,0 +1,120 @@
+"""The checker: whether what clients were told and what replicas stored keep the promises. One for all histories.
+
+What is checked, of each partition:
+
+* replicas: indexes and terms go on, none is damaged, all hold the same as far as they have applied it (`replicas`);
+* the log: versions, positions and timestamps go on without a hole or a step back (`stored`);
+* each stored append is the whole of one that a client made, with its contents, once, where it was expected and told,
+  and of one that was not refused (`authors`);
+* each acknowledged one is there; each refusal was true; what one client submitted to one stream stands in that order
+  (`answers`);
+* each read saw what stands in the log, and no torn batch (`reading`);
+* all of them, save reads of any replica, took effect between their beginning and their end, in the log's order, as if
+  one after the other (`timeline`). That order is one for all streams of a partition, and none spans two partitions.
+
+It takes time in proportion to what it is given, times the logarithm for sorting.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from histories.answers import (
+    bounds_of_acknowledgement,
+    bounds_of_refusal,
+    check_acknowledgements,
+    check_pipelines,
+)
+from histories.authors import Appends, Authors
+from histories.history import AppendDone, History, Outcome, ReadDone
+from histories.logs import StoredEntry, StoredLog
+from histories.reading import Readings
+from histories.replicas import check_replicas, copies_of, final_log
+from histories.stored import Stored
+from histories.timeline import Bounds, Timeline
+from histories.violations import Kind, Violation
+
+
+def check(
+    history: History, logs: Sequence[StoredLog], *, voters: int | None = None, copies: int | None = None
+) -> list[Violation]:
+    """Return every broken promise, by partition.
+
+    `voters`: see `histories.replicas`. `copies`: on how many replicas each acknowledged append must stand, where more
+    is known than that they are committed.
+    """
+    partitions = {log.partition for log in logs}
+    partitions.update({append.partition for append in history.appends}, {read.partition for read in history.reads})
+    appends: dict[int, list[AppendDone]] = {partition: [] for partition in partitions}
+    reads: dict[int, list[ReadDone]] = {partition: [] for partition in partitions}
+    for append in history.appends:
+        appends[append.partition].append(append)
+    for read in history.reads:
+        reads[read.partition].append(read)
+    violations: list[Violation] = []
+    for partition in sorted(partitions):
+        replicas = [log for log in logs if log.partition == partition]
+        final = final_log(replicas, voters)
+        violations += check_replicas(replicas, final)
+        partition_check = _Partition(partition, final, appends[partition], reads[partition])
+        violations += partition_check.violations
+        if copies is not None:
+            violations += partition_check.missing_copies(replicas, final, copies)
+    return violations
+
+
+class _Partition:
+    """One partition's operations against its log."""
+
+    def __init__(
+        self, partition: int, final: Sequence[StoredEntry], appends: list[AppendDone], reads: list[ReadDone]
+    ) -> None:
+        self._acknowledged = [append for append in appends if append.outcome is Outcome.OK]
+        known = Appends(appends)
+        stored = Stored(partition, known.with_contents(final), known.count_parts)
+        readings = Readings(stored, reads)
+        refusals = [bounds_of_refusal(append, stored) for append in appends if append.outcome is Outcome.REFUSED]
+        refused = [bounds for bounds in refusals if isinstance(bounds, Bounds)]
+        answered = [bounds_of_acknowledgement(append, stored) for append in self._acknowledged]
+        timeline = Timeline((*answered, *refused, *readings.shown))
+        self._authors = authors = Authors(known, stored, timeline)
+        written = [Bounds(author, 0, authors.groups[id(author)].place - 1) for author in authors.authors]
+        self.violations = [
+            *stored.violations,
+            *authors.violations,
+            *check_acknowledgements(self._acknowledged, authors, stored),
+            *(refusal for refusal in refusals if isinstance(refusal, Violation)),
+            *check_pipelines(authors),
+            *readings.violations,
+            *(_late(late, shown, stored) for late, shown in timeline.late([*written, *refused, *readings.bounds])),
+        ]
+
+    def missing_copies(
+        self, replicas: Sequence[StoredLog], final: Sequence[StoredEntry], copies: int
+    ) -> Iterator[Violation]:
+        """Yield the acknowledged appends that stand on fewer replicas than so many."""
+        for append in self._acknowledged:
+            group = self._authors.groups.get(id(append))
+            if group is not None:
+                held = copies_of(replicas, final[group.entry - 1])
+                if held < copies:
+                    text = f"entry {group.entry}, which was acknowledged, stands on {held} replicas, not {copies}"
+                    yield Violation(Kind.MISSING_COPY, text, (append,))
+
+
+def _late(late: Bounds, shown: Bounds, stored: Stored) -> Violation:
+    """Return what it means that one operation took effect before what another had shown when it began."""
+    operations = (shown.operation, late.operation)
+    text = f"the first had shown {_place(shown.shows, stored)} before the second began"
+    other = _place(late.most + 1, stored)
+    if isinstance(late.operation, ReadDone):
+        return Violation(Kind.STALE_READ, f"{text}, which misses {late.why} at {other}", operations)
+    if late.operation.outcome is Outcome.REFUSED:
+        return Violation(Kind.FALSE_REFUSAL, f"{text}; from {other} on it is not true that {late.why}", operations)
+    text = f"{text}, which stands at {other}"
+    if isinstance(shown.operation, ReadDone):
+        return Violation(Kind.FUTURE_READ, text, operations)
+    kind = Kind.FALSE_REFUSAL if shown.operation.outcome is Outcome.REFUSED else Kind.WRONG_PLACE
+    return Violation(kind, text, operations)
+
+
+def _place(place: int, stored: Stored) -> str:
+    return f"place {place} (entry {stored.groups[place - 1].entry} of partition {stored.partition})"

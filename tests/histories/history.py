@@ -1,0 +1,176 @@
+"""A history: everything that clients asked a cluster for, when, and what they were told.
+
+Real processes and the simulator write the same records; `histories.checker` holds them against the replicas' logs.
+Times are integers in microseconds of one monotonic clock. Records go to files as JSON, one a line.
+
+A client is one session: a machine that is started again is another client with another number. Its operations are
+numbered in the order in which it submitted them, whatever is under way at the time.
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+ANY = -1  # `expected` of an append that takes whatever version the stream has
+
+
+class Outcome(StrEnum):
+    """What a client was told of its append."""
+
+    OK = "ok"
+    REFUSED = "refused"  # another version was expected: it was not written and never will be
+    FAILED = "failed"  # surely not written, for any other reason
+    UNKNOWN = "unknown"  # it may have been written, or may yet be; also where the client died before it was told
+
+
+class EventContent(NamedTuple):
+    """An event as it was appended. `id`: 32 hexadecimal digits. `digest`: see `histories.recording.digest_of`.
+
+    Here and below named tuples, because histories hold hundreds of thousands and compare them all.
+    """
+
+    id: str
+    digest: str
+
+
+class Part(NamedTuple):
+    """What an append adds to one stream."""
+
+    stream: str
+    expected: int
+    events: tuple[EventContent, ...]
+
+
+class Place(NamedTuple):
+    """Where the last event of a part stands."""
+
+    version: int
+    position: int
+    timestamp: int
+
+
+class Refusal(NamedTuple):
+    """What a refused client was told: `stream` has version `actual`, not `expected`."""
+
+    stream: str
+    expected: int
+    actual: int
+
+
+class SeenEvent(NamedTuple):
+    """An event as it was read, or as it stands in a log."""
+
+    version: int
+    position: int
+    timestamp: int
+    id: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class AppendDone:
+    """An append and its end. `places`: one for each part if `outcome` is OK. `refusal`: set if it is REFUSED.
+
+    `ended_us` is None where the client was never told; an append whose outcome is unknown may take effect after it.
+    """
+
+    client: int
+    number: int
+    context: int
+    partition: int
+    begun_us: int
+    ended_us: int | None
+    parts: tuple[Part, ...]
+    outcome: Outcome
+    places: tuple[Place, ...] = ()
+    refusal: Refusal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReadDone:
+    """A read of a stream that was read to its end, or a question for its version, that was answered.
+
+    A read has `events` in the order they came, and `version` is None; a question has `version`. Reads without an answer
+    say nothing and are left out, and so are those that the reader broke off, unless it stopped at `limit`.
+    `fresh`: linearizable; otherwise any replica's answer will do. `at_least`: the position in the context that it had
+    to wait for, 0 for none. `seen`: the position that the answer's token names, 0 where that is not known.
+    """
+
+    client: int
+    number: int
+    context: int
+    partition: int
+    begun_us: int
+    ended_us: int
+    stream: str
+    after: int = 0
+    limit: int | None = None
+    reverse: bool = False
+    fresh: bool = True
+    at_least: int = 0
+    seen: int = 0
+    events: tuple[SeenEvent, ...] = ()
+    version: int | None = None
+
+
+Operation = AppendDone | ReadDone
+
+
+@dataclass(slots=True)
+class History:
+    """All operations on one cluster, in any order."""
+
+    appends: list[AppendDone] = field(default_factory=list)
+    reads: list[ReadDone] = field(default_factory=list)
+
+    def add(self, operation: Operation) -> None:
+        """Take in one operation that has ended."""
+        if isinstance(operation, AppendDone):
+            self.appends.append(operation)
+        else:
+            self.reads.append(operation)
+
+    def __len__(self) -> int:
+        return len(self.appends) + len(self.reads)
+
+    def lines(self) -> Iterator[str]:
+        """Yield each operation as a line of JSON, without its end."""
+        yield from (_line("append", operation) for operation in self.appends)
+        yield from (_line("read", operation) for operation in self.reads)
+
+    @classmethod
+    def of_lines(cls, lines: Iterable[str]) -> "History":
+        """Return the history that `lines` wrote."""
+        history = cls()
+        for line in lines:
+            fields: dict[str, Any] = json.loads(line)
+            history.add(_append(fields) if fields.pop("kind") == "append" else _read(fields))
+        return history
+
+
+def _line(kind: str, operation: Operation) -> str:
+    fields = {each.name: getattr(operation, each.name) for each in dataclasses.fields(operation)}
+    return json.dumps({"kind": kind} | fields, separators=(",", ":"), ensure_ascii=False)  # named tuples are arrays
+
+
+def _append(fields: dict[str, Any]) -> AppendDone:
+    refusal = fields["refusal"]
+    return AppendDone(
+        **fields
+        | {
+            "outcome": Outcome(fields["outcome"]),
+            "parts": tuple(
+                Part(stream, expected, tuple(EventContent(*event) for event in events))
+                for stream, expected, events in fields["parts"]
+            ),
+            "places": tuple(Place(*place) for place in fields["places"]),
+            "refusal": None if refusal is None else Refusal(*refusal),
+        }
+    )
+
+
+def _read(fields: dict[str, Any]) -> ReadDone:
+    return ReadDone(**fields | {"events": tuple(SeenEvent(*event) for event in fields["events"])})

@@ -1,0 +1,106 @@
+"""What the workload asks of a cluster: enough of everything, all the time, and recorded as it was."""
+
+from collections import Counter
+
+import pytest
+
+from histories.history import Outcome as Answer
+from simulator.flavours import FLAVOURS, draw_plan
+from simulator.operations import KINDS
+from simulator.run import Outcome, run
+
+CALM_SEED, CUTS_SEED = 9, 2
+
+
+@pytest.fixture(scope="module")
+def outcome() -> Outcome:
+    """Return what a seed with cuts came to."""
+    return run(draw_plan(CUTS_SEED))
+
+
+@pytest.mark.parametrize("seed", range(2 * len(FLAVOURS)))
+def test_every_plan_is_large_enough(seed):
+    plan = draw_plan(seed)
+
+    assert plan.shape.nodes >= 3
+    assert plan.shape.partitions >= 2
+    assert len(plan.faults) >= 5
+    assert len(plan.operations) >= 300
+
+
+@pytest.mark.parametrize("seed", range(len(FLAVOURS)))
+def test_operations_go_on_during_the_faults_and_after_the_last(seed):
+    plan = draw_plan(seed)
+
+    times_us = [operation.at_us for operation in plan.operations]
+    assert times_us[0] < 2_000_000
+    assert times_us[-1] > max(fault.at_us for fault in plan.faults)
+    tenth = plan.shape.duration_us // 10
+    assert all(any(begin <= at_us < begin + tenth for at_us in times_us) for begin in range(tenth, 10 * tenth, tenth))
+
+
+def test_every_kind_of_operation_is_drawn():
+    drawn = Counter(operation.kind for seed in range(10) for operation in draw_plan(seed).operations)
+
+    assert set(drawn) == set(KINDS)
+
+
+def test_all_that_was_planned_is_done_and_recorded(outcome):
+    planned = {each.number: each for each in outcome.plan.operations if each.kind not in ("pause", "restart")}
+
+    recorded = Counter(each.number for each in outcome.records.operations.values() if each.number in planned)
+
+    assert set(recorded) == set(planned)
+    for number, operation in planned.items():
+        assert recorded[number] >= operation.arguments.get("appends", 1)
+
+
+def test_operations_are_done_when_they_are_due_unless_their_client_is_down(outcome):
+    late = [
+        append
+        for append in outcome.history.appends
+        if append.begun_us > outcome.records.operations[append.client, append.number].at_us + 10_000_000
+    ]
+
+    assert len(late) < len(outcome.history.appends) / 20
+
+
+def test_the_history_knows_every_outcome_and_both_contexts(outcome):
+    answers = Counter(append.outcome for append in outcome.history.appends)
+
+    assert set(answers) == set(Answer)
+    assert len({append.context for append in outcome.history.appends}) == 2
+    assert {read.fresh for read in outcome.history.reads} == {True, False}
+    assert any(read.at_least for read in outcome.history.reads)
+    assert any(read.version is not None for read in outcome.history.reads)
+
+
+def test_an_append_of_unknown_outcome_is_made_again_with_the_same_ids_and_expectations(outcome):
+    made: dict[tuple[object, ...], list[Answer]] = {}
+    for append in sorted(outcome.history.appends, key=lambda append: append.begun_us):
+        made.setdefault(append.parts, []).append(append.outcome)
+
+    again = [answers for answers in made.values() if len(answers) > 1]
+    assert again
+    assert all(set(answers[:-1]) == {Answer.UNKNOWN} for answers in again)
+
+
+def test_some_reads_go_to_a_leader_that_was_deposed_and_get_no_answer(outcome):
+    assert outcome.counts["operations"]["pinned unanswered"] > 0
+    assert outcome.counts["operations"]["pinned ok"] > 0
+
+
+def test_a_client_that_is_started_again_is_another_one_of_the_history(outcome):
+    restarts = sum(operation.kind == "restart" for operation in outcome.plan.operations)
+
+    clients = {client for client, _ in outcome.records.operations}
+
+    assert restarts > 0
+    assert len(clients) > outcome.plan.shape.clients
+
+
+def test_a_calm_run_loses_nothing_and_refuses_no_service():
+    outcome = run(draw_plan(CALM_SEED))
+
+    assert not outcome.findings
+    assert outcome.counts["operations"]["append ok"] > 50

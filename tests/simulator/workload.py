@@ -1,0 +1,94 @@
+"""The workload: lets the applications of a run do its operations when they are due, and keeps what they recorded."""
+
+from itertools import count
+
+from histories.history import History
+from simulator.applications import Application, Progress
+from simulator.leaderships import Leaderships
+from simulator.operations import streams_of
+from simulator.pinning import PinnedReader
+from simulator.plan import Operation, Plan
+from simulator.recording import Recorder, Records
+from simulator.world import World
+
+# Numbers of the operations that are no part of a plan.
+PROBES_FROM = 1_000_000
+AUDITS_FROM = 2_000_000
+AUDIT_TIMEOUT_MS = 4_000
+
+
+class Workload:
+    """All clients of one run."""
+
+    def __init__(self, world: World, plan: Plan, leaderships: Leaderships) -> None:
+        self.records = Records()
+        self._world = world
+        self._partitions = plan.shape.partitions
+        self._operations = plan.operations
+        everybody = Progress()
+        self._audits = 0
+        self._applications = []
+        for number, machine in enumerate(world.clients):
+            recorder = Recorder(world, number, self.records)
+            pinned = PinnedReader(world, machine, recorder, leaderships)
+            self._applications.append(Application(world, machine, recorder, pinned, everybody, plan.seed))
+
+    def begin(self) -> None:
+        """Let the applications open the cluster, and do their operations at their times."""
+        for application in self._applications:
+            application.open()
+        for operation in self._operations:
+            self._world.at(operation.at_us, self._do, operation)
+
+    def _do(self, operation: Operation) -> None:
+        self._applications[operation.client].do(operation)
+
+    def resume(self) -> None:
+        """Let paused clients go on."""
+        for application in self._applications:
+            application.resume()
+
+    @property
+    def busy(self) -> bool:
+        """Whether an operation is under way or waits for its client."""
+        return any(application.busy for application in self._applications)
+
+    def left(self) -> list[str]:
+        """Return what is under way, for people."""
+        return [text for application in self._applications for text in application.left()]
+
+    def probe(self, timeout_us: int) -> set[int]:
+        """Append to a stream of each partition that no one has written to; return the numbers of these operations."""
+        application = self._applications[0]
+        numbers: set[int] = set()
+        if not application.ready:
+            return numbers
+        for partition in range(1, self._partitions + 1):
+            names = (f"probe-{number}" for number in count())
+            stream = next(name for name in names if application.partition_of(name) == partition)
+            number = PROBES_FROM + partition
+            arguments = {"context": "default", "parts": [[stream, 1, "none"]], "again": 0, "padding_bytes": 0}
+            timeout = {"timeout_ms": timeout_us // 1000}
+            application.do(Operation(number, self._world.now_us, 0, "append", arguments | timeout))
+            numbers.add(number)
+        return numbers
+
+    def audit(self) -> None:
+        """Ask every replica in service for every stream."""
+        application = self._applications[0]
+        streams = sorted({(each.arguments["context"], name) for each in self._operations for name in streams_of(each)})
+        if not application.ready:
+            return
+        for host in self._world.hosts:
+            for context, stream in streams:
+                if self._world.replica(host, application.calls[context].partition_of(stream)) is not None:
+                    arguments = {"context": context, "stream": stream, "what": "read", "consistency": "any"}
+                    arguments |= {"node": host.number, "timeout_ms": AUDIT_TIMEOUT_MS}
+                    self._audits += 1
+                    number = AUDITS_FROM + self._audits
+                    application.do(Operation(number, self._world.now_us, 0, "pinned", arguments))
+
+    @property
+    def history(self) -> History:
+        """Everything that was recorded."""
+        return History(self.records.appends, self.records.reads)

@@ -9,17 +9,15 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import repeat
-from itertools import repeat
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from histories.recording import digest_of
-from rewind_cluster.columns import ID_BYTES, starts, unpack_events
 from rewind_cluster.columns import ID_BYTES, Events, starts, unpack_events
 from rewind_cluster.entry import Entry, EntryKind
 from rewind_cluster.errors import DamagedError
 from rewind_cluster.names import CONTROL
-from rewind_cluster.records import Record, RecordKind, iterate_body, unpack_run
+from rewind_cluster.records import RecordKind, Run, iterate_body, unpack_run
 from rewind_node.store import Store
 
 

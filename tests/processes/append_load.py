@@ -47,7 +47,7 @@ class AppendLoad:
             version = result.version
             if version % READ_EVERY == 1:
                 with suppress(rewind.DeadlineExceeded):
-                    await self._store.read(stream, timeout_s=self._timeout_s)
+                    await self._store.read(stream, after=version - 1, timeout_s=self._timeout_s)
 
     async def go_on(self, count: int) -> None:
         """Wait until so many more appends have been acknowledged."""

@@ -74,7 +74,7 @@ class Recorder:
         return end
 
     def read(self, partition: int, stream: str, begun_us: int, **answer: Any) -> None:
-        """Record a read from the beginning, or a question for the version, that has just been answered."""
+        """Record a read, or a question for the version, that has just been answered."""
         number = self._next_number()
         self.record.history.add(
             ReadDone(self._client, number, self.context, partition, begun_us, now_us(), stream, **answer)
@@ -166,10 +166,10 @@ class RecordedAsyncStore:
             end(told)
         return told  # type: ignore[no-any-return]
 
-    async def read(self, stream: str, timeout_s: float | None = None) -> list[Event]:
-        """Return all events of a stream."""
+    async def read(self, stream: str, after: int = 0, timeout_s: float | None = None) -> list[Event]:
+        """Return the events of a stream with versions above `after`."""
         begun_us = now_us()
-        events = [event async for event in self.store.read(stream, timeout=timeout_s)]
+        events = [event async for event in self.store.read(stream, after=after, timeout=timeout_s)]
         seen = tuple(map(seen_event, events))
-        self.recorder.read(self.store.partition_of(stream), stream, begun_us, events=seen)
+        self.recorder.read(self.store.partition_of(stream), stream, begun_us, after=after, events=seen)
         return events

@@ -21,7 +21,6 @@ from histories.violations import Kind
 from rewind import AppendResult, Event, NewEvent, OutcomeUnknown, StorageFull, WrongExpectedVersion
 from rewind.tokens import Origin
 from rewind_cluster.columns import Events, pack_events
-from rewind_cluster.columns import Events, pack_events
 from rewind_cluster.entry import NO_DIGEST, Entry, EntryKind
 from rewind_cluster.records import RecordKind, Run, pack_record, pack_run
 from rewind_node.data_directory import DataDirectory

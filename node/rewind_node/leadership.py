@@ -260,14 +260,14 @@ class Leadership:
         heads: dict[str, int] = {}
         first_versions: list[int] = []
         mismatch = None
-        tail_heads = self._overlay.heads(context.number)
+        tail_heads, applied_head = self._overlay.heads(context.number), self._index.streams.head
         for place, (stream, expected) in enumerate(zip(run.streams, run.expected, strict=True)):
             version = heads.get(stream)
             if version is None:
                 self._check_owner(context, check_stream_name(stream))
                 version = tail_heads.get(stream)
                 if version is None:
-                    version = self._index.head(context.number, stream)
+                    version = applied_head(context.number, stream)
             if expected not in (version, ANY_VERSION) and mismatch is None:
                 mismatch = Mismatch(stream, expected, version)
             first_versions.append(version + 1)

@@ -181,6 +181,13 @@ def index_of_key(key: bytes) -> int:
     return int.from_bytes(key)
 
 
+def partition_of_key(key: bytes) -> int:
+    """Return the partition that is the key of a replica's row."""
+    if len(key) != U16.size:
+        raise DamagedError(f"the key {key.hex()} of table {RAFT} is no partition")
+    return int.from_bytes(key)
+
+
 def pack_state(key: bytes, state: ReplicaState) -> bytes:
     """Return the value of a replica's row."""
     head = STATE.pack(
@@ -206,14 +213,21 @@ def unpack_state(key: bytes, value: bytes) -> ReplicaState:
     return ReplicaState(replica, term, vote, applied, membership, membership_index, previous, previous_index)
 
 
-def pack_stream_rows(space: bytes, stream: str, rows: Iterable[tuple[int, int, int, int, int]]) -> list[Pair]:
-    """Return keys and values of a stream's rows. `space` is its partition and context, packed."""
-    prefix = b"%b%b\x00" % (space, stream.encode())
-    pairs = []
-    for first_version, event_count, entry_index, offset, length in rows:
-        key = prefix + first_version.to_bytes(8)
-        payload = STREAM_ROW.pack(entry_index, offset, length, event_count)
-        pairs.append((key, payload + crc32(payload, crc32(key)).to_bytes(4)))
+def pack_stream_rows(
+    space: bytes, streams: Iterable[tuple[str, Iterable[tuple[int, int, int, int, int]]]]
+) -> list[Pair]:
+    """Return keys and values of streams' rows. `space` is their partition and context, packed.
+
+    One loop for all, because every append on every replica goes through it.
+    """
+    pairs: list[Pair] = []
+    add, pack = pairs.append, STREAM_ROW.pack
+    for stream, rows in streams:
+        prefix = space + stream.encode() + b"\x00"
+        for first_version, event_count, entry_index, offset, length in rows:
+            key = prefix + first_version.to_bytes(8)
+            payload = pack(entry_index, offset, length, event_count)
+            add((key, payload + crc32(key + payload).to_bytes(4)))
     return pairs
 
 

@@ -74,7 +74,7 @@ def test_rows_in_reverse_start_at_the_one_that_holds_the_version(
 def test_a_row_comes_back_as_it_was_put(store: Store) -> None:
     row = StreamRow(first_version=1 << 40, event_count=4096, entry_index=1 << 50, offset=1 << 24, length=1 << 23)
 
-    store.add_stream_rows(1, 1, [("s", row)])
+    store.add_stream_rows(1, 1, [("s", [row])])
 
     assert list(store.stream_rows(1, 1, "s", 0)) == [row]
 

@@ -69,7 +69,7 @@ class Connections:
         wanted = set(self._routing.addresses.values())
         ready = self.ready()
         wanted.update(seed for seed in self._seeds if not ready or self._only_way(self._by_address.get(seed), ready))
-        for address in self._by_address.keys() - wanted:
+        for address in sorted(self._by_address.keys() - wanted):
             self._lose(self._by_address.pop(address))
             self._changed = True
         for address in sorted(wanted - self._by_address.keys()):

@@ -138,6 +138,7 @@ class ClusterMap:
         self.founding = founding
         self.index = 0
         self.nodes = {node.id: node for node in founding.nodes}
+        self.joined: dict[str, int] = {}  # the index of the first record about a node
         default = ContextInfo(1, DEFAULT_CONTEXT, None)
         self.contexts = {default.number: default}
         self.context_numbers = {default.name: default.number}
@@ -158,6 +159,8 @@ class ClusterMap:
             if kind == RecordKind.CONTEXT:
                 number, name = check_shape("a context", payload, int, str)[:2]
                 partition = payload[2]
+                if not 1 <= number <= CONTEXTS_MAX:
+                    raise DamagedError(f"a context has the number {number}, beyond the limit of {CONTEXTS_MAX}")
                 if partition is not None and (type(partition) is not int or partition not in self.partitions):
                     raise DamagedError(f"context {number} is in a partition that there is not")
                 self.contexts[number] = ContextInfo(number, name, partition)
@@ -165,6 +168,7 @@ class ClusterMap:
             elif kind == RecordKind.NODE:
                 node = NodeInfo.unpack(payload[0])
                 self.nodes[node.id] = node
+                self.joined.setdefault(node.id, index)
             else:
                 raise DamagedError(f"partition 0 holds a record of the unknown kind {kind}; upgrade this node")
         except (TypeError, LookupError, ProtocolError) as error:

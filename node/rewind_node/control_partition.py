@@ -204,9 +204,11 @@ class ControlPartition(Replica):
             return
         membership = self.raft.membership
         placed = {member.node for member in membership.members.values()}
-        missing = next((node for node in self.map.nodes if node not in placed), None)
+        missing = next((node for node in self.map.joined if node not in placed), None)
         if missing is not None:
-            replica = ReplicaId(NODES_MAX + self.raft.log.last_index + 1)  # above all of the founding, and never again
+            # Above all of the founding, and the same from each leader that tries: the node may have begun to be it
+            # under one whose proposal was then lost.
+            replica = ReplicaId(NODES_MAX + self.map.joined[missing])
             self.raft.propose_membership(membership.add_learner(replica, missing))
 
     @property

@@ -50,10 +50,9 @@ class Infirmary:
             return
         self._asked_us[partition] = node.now_us
         message = FetchEntries(node.cluster_id, partition, repair.replica, first, first + FETCH_ENTRIES - 1)
-        for member in node.membership(partition).members.values():
-            link = node.peers.link_to(member.node)
-            if link is not None:
-                node.peers.send(link, message)  # whoever leads answers
+        for link in node.peers.links.values():
+            if link.node is not None:  # all of them: the leader may be newer than the last membership known here
+                node.peers.send(link, message)
 
     def _discharge(self, partition: int, repair: Repair) -> None:
         node = self._node

@@ -11,6 +11,7 @@ from typing import Any
 
 from rewind_cluster.cluster_map import NODES_MAX, NodeInfo
 from rewind_cluster.errors import ProtocolError
+from rewind_cluster.names import CLUSTER_ID_SHOWN_MAX
 from rewind_cluster.peer_messages import PEER_CODEC, PeerHello, PeerRefused, PeerWelcome
 from rewind_cluster.wire import PROTOCOL_VERSIONS
 from rewind_node.connections import Frames
@@ -56,7 +57,7 @@ class Peers:
     def want(self, addresses: Iterable[str]) -> None:
         """Dial these addresses and no others."""
         wanted = set(addresses)
-        for address in wanted - self.links.keys():
+        for address in sorted(wanted - self.links.keys()):
             self.links[address] = Link(address)
         for address in self.links.keys() - wanted:
             self._forget(self.links.pop(address))
@@ -135,6 +136,7 @@ def check_versions(message: PeerHello, cluster_id: str) -> PeerRefused | None:
         text = f"this node speaks protocol versions {list(PROTOCOL_VERSIONS)}, yours {message.versions}; upgrade one"
         return PeerRefused("version", cluster_id, text)
     if cluster_id and message.cluster_id and message.cluster_id != cluster_id:
-        text = f"this node belongs to cluster {cluster_id}, yours to {message.cluster_id}; check --seeds and --data-dir"
+        yours = message.cluster_id[:CLUSTER_ID_SHOWN_MAX]
+        text = f"this node belongs to cluster {cluster_id}, yours to {yours}; check --seeds and --data-dir"
         return PeerRefused("cluster", cluster_id, text)
     return None

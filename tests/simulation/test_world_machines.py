@@ -212,6 +212,7 @@ def test_a_client_that_is_restarted_abandons_its_calls(founded: Any) -> None:
 
     assert abandoned == [call]
     assert ended == []
+    assert client.restart() == []
 
 
 def test_a_client_that_is_paused_neither_sends_nor_hears(founded: Any) -> None:

@@ -11,11 +11,14 @@ from typing import Any, NamedTuple
 import msgpack
 
 from rewind_cluster.client_messages import ANY_VERSION
-from rewind_cluster.columns import Counts, Events, are_counts, pack_events, size_of, starts
+from rewind_cluster.columns import ARRAYS_MAX, Counts, Events, are_counts, pack_events, size_of, starts
 from rewind_cluster.errors import ProtocolError
-from rewind_cluster.wire import UINT_MAX, Frame, unpack_frame
+from rewind_cluster.names import MESSAGE_BYTES_MAX
+from rewind_cluster.wire import UINT_MAX, Frame, unpack_columns
 
 BATCH_APPENDS_MAX = 4096  # appends in one message
+BATCH_EVENTS_MAX = 65_536  # the mebibyte that a client gathers holds 32,768 at most, and then one append of 4,096
+BATCH_BYTES_MAX = MESSAGE_BYTES_MAX  # all frames together: a mebibyte, an append of 8 MiB, and their streams' names
 RUN_FIELDS = 6
 FRAMES_PER_RUN = 2
 _INTEGERS_ONLY = {int}
@@ -92,10 +95,21 @@ def unpack_runs(frames: Sequence[Frame]) -> list[AppendRun]:
     """Return a batch's runs, their shape verified but not their events, or raise `ProtocolError`."""
     if not frames or len(frames) % FRAMES_PER_RUN:
         raise ProtocolError(f"a batch came with {len(frames)} frames, not two for each run of appends")
-    runs = [_unpack_run(unpack_frame(head), events) for head, events in zip(frames[::2], frames[1::2], strict=True)]
+    if len(frames) > FRAMES_PER_RUN * BATCH_APPENDS_MAX or sum(map(len, frames)) > BATCH_BYTES_MAX:
+        raise ProtocolError(f"a batch is over the limit of {BATCH_APPENDS_MAX} runs or {BATCH_BYTES_MAX} bytes")
+    runs = [_unpack_run(_unpack_head(head), events) for head, events in zip(frames[::2], frames[1::2], strict=True)]
     if sum(run.append_count for run in runs) > BATCH_APPENDS_MAX:
         raise ProtocolError(f"a batch holds more than {BATCH_APPENDS_MAX} appends")
+    if sum(run.event_count for run in runs) > BATCH_EVENTS_MAX:
+        raise ProtocolError(f"a batch holds more than {BATCH_EVENTS_MAX} events")
     return runs
+
+
+def _unpack_head(head: Frame) -> Any:
+    try:
+        return unpack_columns(head, ARRAYS_MAX, BATCH_EVENTS_MAX)
+    except Exception as error:  # msgpack raises a dozen kinds, UnicodeDecodeError among them
+        raise ProtocolError(f"a run of appends cannot be read: {error}") from error
 
 
 def _unpack_run(head: Any, events: Frame) -> AppendRun:

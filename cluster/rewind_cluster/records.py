@@ -16,9 +16,11 @@ import msgpack
 
 from rewind_cluster.columns import Counts, are_counts, size_of
 from rewind_cluster.errors import DamagedError
+from rewind_cluster.names import STREAM_BYTES_MAX
 
 RUN_FIELDS = 8
 NUMBERS = 4  # of a run's fields, before its columns
+VERSION_MAX = 1 << 63  # no stream gets there, and what follows it in a run still has a number
 _INTEGERS_ONLY = {int}
 _TEXTS_ONLY = {str}
 REFUSAL_FIELDS = 6
@@ -134,17 +136,29 @@ def unpack_run(payload: Sequence[Any]) -> Run:
     run = Run._make(payload[:RUN_FIELDS])
     if (
         set(map(type, run[:NUMBERS])) != _INTEGERS_ONLY
+        or min(run.session, run.first_sequence, run.low, run.place) < 0
         or type(run.streams) is not list
         or type(run.first_versions) is not list
         or not len(run.first_versions) == len(run.streams) > 0
         or set(map(type, run.streams)) != _TEXTS_ONLY
+        or not _can_be_keys(run.streams)
         or set(map(type, run.first_versions)) != _INTEGERS_ONLY
-        or min(run.first_versions) < 1
+        or not 1 <= min(run.first_versions) <= max(run.first_versions) <= VERSION_MAX
         or not are_counts(run.counts, length=len(run.streams))
         or not are_counts(run.parts, whole=len(run.streams))
     ):
         raise DamagedError("a record of appends has columns that do not fit together")
     return run
+
+
+def _can_be_keys(streams: list[str]) -> bool:
+    """Return whether the store can hold rows of these streams. Their leader has checked the other rules for names."""
+    whole = "".join(streams)
+    if "\0" in whole:
+        return False
+    if whole.isascii():
+        return max(map(len, streams)) <= STREAM_BYTES_MAX
+    return max(len(stream.encode()) for stream in streams) <= STREAM_BYTES_MAX
 
 
 def unpack_refusal(payload: Sequence[Any]) -> Refusal:
@@ -154,6 +168,8 @@ def unpack_refusal(payload: Sequence[Any]) -> Refusal:
     refusal = Refusal(*payload[:REFUSAL_FIELDS])
     if type(refusal.stream) is not str or set(map(type, (*refusal[:3], *refusal[4:]))) != _INTEGERS_ONLY:
         raise DamagedError("a refusal's record holds other things than numbers and a stream")
+    if min(refusal.session, refusal.sequence, refusal.low) < 0:
+        raise DamagedError("a refusal's record names a session or an append by a number below 0")
     return refusal
 
 

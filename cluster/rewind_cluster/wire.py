@@ -21,6 +21,7 @@ LIST_ITEMS_MAX = 100_000  # of any list in a header: more than partitions, nodes
 NUMBERS_MAX = 100  # of a list of numbers in a header: there will not be more versions of a protocol
 WALKED_BYTES = 512  # shorter msgpack can ask for no more than a few 100 KB, whatever it says
 READ_BYTES_MAX = 1024 * 1024  # what msgpack makes room for at first
+UNWALKED_ITEMS_MAX = 256  # arrays of no more, in one another as deep as msgpack goes, ask for 2 MB
 
 Frame = bytes
 M = TypeVar("M")
@@ -77,8 +78,10 @@ class Codec:
         header: bytes = msgpack.packb((code, *[getattr(message, name) for name in names]))
         return header
 
-    def decode(self, frame: Frame) -> Any:
-        """Return the message in a header frame, or raise `ProtocolError`."""
+    def decode(self, frame: Frame, bytes_max: int = MESSAGE_BYTES_MAX) -> Any:
+        """Return the message in a header frame of at most `bytes_max`, or raise `ProtocolError`."""
+        if len(frame) > bytes_max:
+            raise ProtocolError(f"a header frame of {len(frame)} bytes is over the limit of {bytes_max}")
         header = unpack_frame(frame)
         if type(header) is not list or not header or type(header[0]) is not int:
             raise ProtocolError("a header frame is not an array that begins with a message's code")
@@ -117,18 +120,56 @@ def unpack_frame(frame: Frame) -> Any:
         raise ProtocolError(f"a frame is not msgpack: {error}") from error
 
 
-def unpack(packed: bytes) -> Any:
+def unpack(packed: bytes, **hooks: Callable[..., Any]) -> Any:
     """Return what a stranger's msgpack holds; raises what msgpack does.
 
     Arrays are made as long as they say they are, before their items are read: a thousand in one another that hold
     nothing cost a thousand times their bytes. So what is long enough to matter is walked through first, which makes
-    nothing and fails where something is missing.
+    nothing and fails where something is missing. `hooks` are msgpack's.
     """
     if len(packed) > WALKED_BYTES:
-        walker = msgpack.Unpacker(max_buffer_size=len(packed), read_size=min(len(packed), READ_BYTES_MAX))
-        walker.feed(packed)
-        walker.skip()
-    return msgpack.unpackb(packed)
+        _walk(packed)
+    return msgpack.unpackb(packed, **hooks)
+
+
+def unpack_columns(packed: bytes, arrays_max: int, items_max: int) -> Any:
+    """Return what a stranger's msgpack holds, where that is columns; raises what msgpack does.
+
+    There are no more than `arrays_max` arrays, none of more than `items_max` items, and no maps or extensions: of small
+    arrays and maps a stranger packs one into each byte, and each costs a hundred times that and half a microsecond.
+    """
+    if len(packed) <= WALKED_BYTES:
+        return msgpack.unpackb(packed)
+    if items_max > UNWALKED_ITEMS_MAX:
+        _walk(packed)
+    left = arrays_max
+
+    def count(array: list[Any]) -> list[Any]:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise ValueError(f"there are more arrays than {arrays_max}")
+        return array
+
+    return msgpack.unpackb(
+        packed,
+        list_hook=count,
+        object_hook=_refuse,
+        ext_hook=_refuse,
+        max_array_len=items_max,
+        max_map_len=0,
+        max_ext_len=0,
+    )
+
+
+def _refuse(*_: object) -> None:
+    raise ValueError("a column holds a map or an extension")
+
+
+def _walk(packed: bytes) -> None:
+    walker = msgpack.Unpacker(max_buffer_size=len(packed), read_size=min(len(packed), READ_BYTES_MAX))
+    walker.feed(packed)
+    walker.skip()
 
 
 def check_shape(what: str, value: object, *kinds: type) -> Sequence[Any]:

@@ -80,4 +80,6 @@ def _ipv6(address: str, host: str) -> str:
 def _is_host_name(host: str) -> bool:
     labels = host.removesuffix(".").split(".")
     # An all-numeric last label is a mistyped IPv4 address, never a name (RFC 1123, section 2.1).
-    return len(host) <= HOST_NAME_MAX and all(map(HOST_LABEL.match, labels)) and not labels[-1].isdigit()
+    mistyped = labels[-1].isdigit()
+    # ZeroMQ takes no name that begins with anything but a letter or a digit, and says so only at the connect.
+    return len(host) <= HOST_NAME_MAX and all(map(HOST_LABEL.match, labels)) and not mistyped and host[0] != "_"

@@ -34,8 +34,8 @@ from rewind_cluster.client_messages import (
     Welcome,
 )
 from rewind_cluster.errors import ClusterError, ProtocolError
-from rewind_cluster.names import CONTROL, check_context_name, check_stream_name
-from rewind_cluster.wire import PROTOCOL_VERSIONS
+from rewind_cluster.names import CLUSTER_ID_SHOWN_MAX, CONTROL, check_context_name, check_stream_name
+from rewind_cluster.wire import PROTOCOL_VERSIONS, TEXT_BYTES_MAX
 from rewind_node.connections import Burst, Client, Frames
 from rewind_node.data_partition import DataPartition
 
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
     from rewind_node.node import Node
 
+REQUEST_BYTES_MAX = 64 * 1024  # of a header: its largest texts are a few names of 4,096 characters, less than 20 KB
 CLIENTS_MAX = 4096  # connections with a state; a process of an application needs one
 DEADLINE_AHEAD_MAX_US = 3600 * 1_000_000  # no request occupies a queue for longer than an hour
 
@@ -75,7 +76,7 @@ class ClientProtocol:
         """Take in a message of a client."""
         client = self._clients.get(route)
         try:
-            message = CLIENT_CODEC.decode(frames[0])
+            message = CLIENT_CODEC.decode(frames[0], REQUEST_BYTES_MAX)
             if isinstance(message, Hello):
                 self._hello(route, message)
             elif client is None:
@@ -114,7 +115,8 @@ class ClientProtocol:
         elif node.founding is None:
             self._refuse(route, "founding", f"this node belongs to no cluster yet: {'; '.join(node.obstacles)}")
         elif message.cluster_id and message.cluster_id != node.cluster_id:
-            text = f"this node belongs to cluster {node.cluster_id}, not {message.cluster_id}; check the addresses"
+            other = message.cluster_id[:CLUSTER_ID_SHOWN_MAX]
+            text = f"this node belongs to cluster {node.cluster_id}, not {other}; check the addresses"
             self._refuse(route, "cluster", text)
         elif len(self._clients) >= CLIENTS_MAX and route not in self._clients:
             self._refuse(route, "overloaded", f"this node has {CLIENTS_MAX} clients, which is its limit; retry later")
@@ -128,7 +130,7 @@ class ClientProtocol:
             self._node.log.info(
                 "refused a client", program=known.program if known else "", reason=text, rewind_code=code
             )
-        self._node.outbox.send_to_route(route, Refused(code, text))
+        self._node.outbox.send_to_route(route, Refused(code, text[:TEXT_BYTES_MAX]))
 
     def _welcome(self, route: bytes, message: Hello) -> None:
         node = self._node

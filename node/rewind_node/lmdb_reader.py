@@ -14,6 +14,7 @@ from rewind_cluster.errors import DamagedError
 from rewind_cluster.names import PARTITIONS_MAX
 from rewind_node.disk_reserve import DiskReserve
 from rewind_node.engine import Pair
+from rewind_node.lmdb_pages import holds_all_pages
 from rewind_node.storage_errors import StorageFailedError, StorageFullError
 
 TABLES_MAX = PARTITIONS_MAX + 17  # a log for each partition and for partition 0; room for 16 tables shared by all
@@ -139,7 +140,7 @@ class LmdbReader:
 def open_environment(path: Path, **options: object) -> lmdb.Environment:
     """Open the LMDB environment in directory `path`, or raise `StorageFailedError` saying what to do."""
     try:
-        return lmdb.open(str(path), max_dbs=TABLES_MAX, **options)  # type: ignore[arg-type] # each caller's are literal
+        environment = lmdb.open(str(path), max_dbs=TABLES_MAX, **options)  # type: ignore[arg-type] # each caller's are literal
     except lmdb.InvalidError as error:
         raise StorageFailedError(
             f"{path / 'data.mdb'} is not a database; restore it, or move the data directory away and start empty"
@@ -147,6 +148,22 @@ def open_environment(path: Path, **options: object) -> lmdb.Environment:
     except lmdb.Error as error:
         failure = as_storage_error(error, path)
         raise failure if isinstance(failure, StorageFailedError) else StorageFailedError(str(failure)) from error
+    _check_length(environment, path)
+    return environment
+
+
+def _check_length(environment: lmdb.Environment, path: Path) -> None:
+    """Refuse a file that ends before a page in use: reading that page would end the process (SIGBUS)."""
+    file = path / "data.mdb"
+    page_bytes = environment.stat()["psize"]
+    needed_bytes = (environment.info()["last_pgno"] + 1) * page_bytes
+    found_bytes = file.stat().st_size
+    if found_bytes < needed_bytes and not holds_all_pages(file, page_bytes):
+        environment.close()
+        raise StorageFailedError(
+            f"{file} is cut short: it has {found_bytes} bytes and names pages up to {needed_bytes}; restore it, or "
+            "move the data directory away and start empty"
+        )
 
 
 def as_storage_error(error: lmdb.Error, path: Path) -> DamagedError | StorageFailedError:

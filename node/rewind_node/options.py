@@ -244,7 +244,7 @@ def _read_config(path: Path) -> dict[str, object]:
         config = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"--config: {path} cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no UTF-8, no TOML, numbers too long or arrays too deep to read
         raise UsageError(f"{path} is not TOML: {error}") from None
     known = [option.name for option in OPTIONS]
     values: dict[str, object] = {}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rewind_cluster.cluster_map import NODES_MAX, NodeInfo
 from rewind_cluster.errors import ClusterError, ProtocolError
-from rewind_cluster.names import CONTROL
+from rewind_cluster.names import CLUSTER_ID_SHOWN_MAX, CONTROL
 from rewind_cluster.peer_messages import (
     PEER_CODEC,
     EntriesAre,
@@ -32,6 +32,7 @@ from rewind_node.peers import Link, PeerReport, check_versions, plan_of
 if TYPE_CHECKING:
     from rewind_node.node import Node
 
+HEADER_BYTES_MAX = 2 * 1024 * 1024  # a founding record of 1,000 nodes with 2 KB each; other messages are smaller
 FOREIGN_GRACE_US = 3_000_000  # how long a node that starts looks for its own cluster where another one answers
 
 
@@ -101,7 +102,7 @@ class PeerProtocol:
     def received(self, route: bytes, frames: Frames) -> None:
         """Take in a message of a node that dialled us."""
         try:
-            message = PEER_CODEC.decode(frames[0])
+            message = PEER_CODEC.decode(frames[0], HEADER_BYTES_MAX)
             if route not in self._node.peers.routes and not isinstance(message, PeerHello):
                 self._node.peers.reply(route, PeerHelloRequired(self._node.nonce))
                 return
@@ -123,7 +124,7 @@ class PeerProtocol:
         if link is None:
             return
         try:
-            message = PEER_CODEC.decode(frames[0])
+            message = PEER_CODEC.decode(frames[0], HEADER_BYTES_MAX)
             handler = self._on_link.get(type(message))
             if handler is None:
                 raise ProtocolError(f"{type(message).__name__} is never an answer")
@@ -263,7 +264,8 @@ class PeerProtocol:
 
     def _check_cluster(self, cluster_id: str) -> None:
         if cluster_id != self._node.cluster_id:
-            raise ProtocolError(f"a message of cluster {cluster_id} reached cluster {self._node.cluster_id}")
+            theirs = cluster_id[:CLUSTER_ID_SHOWN_MAX]
+            raise ProtocolError(f"a message of cluster {theirs} reached cluster {self._node.cluster_id}")
 
     def _raft(self, route: bytes, message: RaftBatch, frames: Iterator[bytes]) -> None:
         node = self._node
@@ -277,7 +279,7 @@ class PeerProtocol:
                 node.adopt_learner(envelope.to)
             replica = node.replicas.get(envelope.partition)
             if replica is not None and envelope.to == replica.raft.replica != envelope.sender:
-                replica.senders[envelope.sender] = sender
+                replica.heard(envelope.sender, sender)
                 replica.raft.step(envelope, node.now_us)
                 node.touch(replica)
 

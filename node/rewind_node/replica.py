@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from rewind_cluster.entry import Entry
 from rewind_cluster.errors import DamagedError
-from rewind_cluster.membership import Membership
+from rewind_cluster.membership import MEMBERS_MAX, Membership
 from rewind_cluster.raft import HardState, Output, Raft, RaftOptions, Role
 from rewind_cluster.raft_log import RaftLog
 from rewind_cluster.raft_messages import Envelope, ReplicaId
@@ -23,6 +23,7 @@ READS_MAX = 10_000  # waiting at one replica; beyond it reads are refused as `OV
 TAIL_SLICE_BYTES = 4 * 1024 * 1024
 REPAIR_BYTES_MAX = 1024 * 1024
 REPAIR_ENTRIES_MAX = 512
+SENDERS_MAX = MEMBERS_MAX  # replicas that may speak before the membership here names them; more are made up
 
 
 @dataclass(slots=True)
@@ -134,6 +135,15 @@ class Replica(ABC):
         if not self._led_term and self.raft.role is Role.LEADER and self.applied >= self.raft.commit:
             self._led_term = self.raft.term
             self.guard(self.lead)
+
+    def heard(self, sender: ReplicaId, node: str) -> None:
+        """Note the node of a replica that the membership here does not name yet, so that it can be answered."""
+        if sender in self.raft.membership.members:
+            self.senders.pop(sender, None)
+            return
+        if sender not in self.senders and len(self.senders) >= SENDERS_MAX:
+            del self.senders[next(iter(self.senders))]
+        self.senders[sender] = node
 
     def flush(self, wall_us: int) -> list[Envelope]:
         """Close the turn's gathering and return what may leave before the disk."""

@@ -14,7 +14,7 @@ from dataclasses import replace
 from rewind_cluster.entry import Entry
 from rewind_cluster.errors import DamagedError
 from rewind_node import store_layout as layout
-from rewind_node.engine import Engine, Pair
+from rewind_node.engine import Engine
 from rewind_node.store_layout import U16, U64, PositionRow, ReplicaState, SessionRun, StreamRow
 
 __all__ = ["LogStore", "ReplicaState", "SessionRun", "Store", "StreamRow"]
@@ -49,7 +49,7 @@ class Store:
 
     def partitions(self) -> list[int]:
         """Return the partitions this node has a replica of."""
-        return [int.from_bytes(key) for key, _ in self.engine.scan(layout.RAFT, b"", layout.SPACE_END)]
+        return [layout.partition_of_key(key) for key, _ in self.engine.scan(layout.RAFT, b"", layout.SPACE_END)]
 
     def create_partition(self, partition: int) -> None:
         """Make room for a partition's log; its replica exists once its state is put."""
@@ -123,10 +123,7 @@ class Store:
     ) -> bool:
         """Index appends, each stream with its rows; those that are there already stay. Return if there were none."""
         space = layout.SPACE.pack(partition, context)
-        pairs: list[Pair] = []
-        for name, rows in streams:
-            pairs += layout.pack_stream_rows(space, name, rows)
-        return self.engine.add(layout.STREAMS, pairs)
+        return self.engine.add(layout.STREAMS, layout.pack_stream_rows(space, streams))
 
     def head(self, partition: int, context: int, stream: str) -> int:
         """Return the version of a stream's last event, 0 for no stream."""
@@ -165,6 +162,7 @@ class Store:
             pair = next(self.engine.scan(layout.STREAMS, start, stop), None)
             if pair is None:
                 break
+            layout.unpack_stream_row(*pair)
             names.append(layout.stream_of_key(pair[0]))
             start = pair[0][: -U64.size - 1] + b"\x01"  # one seek a stream, however many rows it has
         return names
@@ -204,6 +202,7 @@ class Store:
         contexts: list[int] = []
         start, stop = layout.partition_range(partition)
         while (pair := next(self.engine.scan(layout.POSITIONS, start, stop), None)) is not None:
+            layout.unpack_position(*pair)
             _, context = layout.SPACE.unpack_from(pair[0])
             contexts.append(context)
             start = layout.space_end(partition, context)

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+import structlog
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
@@ -66,6 +67,7 @@ class Transport:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._poller = zmq.Poller()
         self._dialled: dict[str, Dialled] = {}
+        self._undiallable: set[str] = set()
         self._backlogs: dict[bytes, Backlog] = {}
         self._clients = self._bind(listen, CLIENT_QUEUE_MESSAGES)
         self._peers = self._bind(peer_listen, PEER_QUEUE_MESSAGES)
@@ -92,8 +94,13 @@ class Transport:
 
     def dial(self, wanted: set[str]) -> None:
         """Connect to these addresses and to no others."""
-        for address in wanted - self._dialled.keys():
-            self._dialled[address] = self._connect(address)
+        self._undiallable &= wanted
+        for address in wanted - self._dialled.keys() - self._undiallable:
+            try:
+                self._dialled[address] = self._connect(address)
+            except zmq.ZMQError as error:  # an address of another node, which ends no node but is told once
+                self._undiallable.add(address)
+                structlog.get_logger().warning("cannot dial an address", address=address, reason=str(error))
         for address in self._dialled.keys() - wanted:
             self._disconnect(self._dialled.pop(address))
 
@@ -114,7 +121,11 @@ class Transport:
         ):
             socket.set(option, value)
         monitor = socket.get_monitor_socket(HANDSHAKE_EVENTS)
-        socket.connect(f"tcp://{address}")
+        try:
+            socket.connect(f"tcp://{address}")
+        except zmq.ZMQError:
+            _close(socket, monitor)
+            raise
         self._poller.register(socket, zmq.POLLIN)
         self._poller.register(monitor, zmq.POLLIN)
         return Dialled(address, socket, monitor)
@@ -122,8 +133,7 @@ class Transport:
     def _disconnect(self, dialled: Dialled) -> None:
         self._poller.unregister(dialled.socket)
         self._poller.unregister(dialled.monitor)
-        dialled.socket.disable_monitor()
-        dialled.socket.close(0)
+        _close(dialled.socket, dialled.monitor)
 
     # A turn.
 
@@ -223,6 +233,12 @@ class Transport:
             self._disconnect(dialled)
         self._dialled.clear()
         self._context.destroy(0)
+
+
+def _close(socket: "zmq.Socket[bytes]", monitor: "zmq.Socket[bytes]") -> None:
+    socket.disable_monitor()
+    monitor.close(0)
+    socket.close(0)
 
 
 def _receive(socket: "zmq.Socket[bytes]") -> Frames | None:

@@ -53,7 +53,7 @@ from rewind_cluster.client_messages import (
     Welcome,
     pack_chunk,
 )
-from rewind_cluster.records import Append, Events, pack_append, pack_events
+from rewind_cluster.columns import Events, pack_events
 
 CLUSTER = "cluster-1"
 SMALL = st.integers(0, 6)
@@ -63,30 +63,47 @@ MOSTLY_SMALL = st.one_of(SMALL, NUMBERS)
 # What nodes say.
 
 
-def record(first_version: int = 1, count: int = 1, stream: Any = "s") -> bytes:
-    events = Events(b"i" * 16 * count, ["T"] * count, [b""] * count, [None] * count)
-    return pack_append(Append(stream, first_version, 0, 1, 1, 1, count, pack_events(events)))
+def row(first_version: int = 1, count: int = 1, position: int = 1, timestamp: int = 1) -> tuple[int, int, int, bytes]:
+    events = Events(b"i" * 16 * count, ["T"] * count, [b""] * count, None)
+    return first_version, position, timestamp, pack_events(events)
 
 
 @st.composite
-def odd_records(draw: st.DrawFn) -> bytes:
-    """Draw an append's record, its checksum right, with fields that are anything at all."""
-    fields: list[Any] = ["s", 1, 0, 1, 1, 1, 1, pack_events(Events(b"i" * 16, ["T"], [b""], [None]))]
-    for place in draw(st.lists(st.integers(0, 7), max_size=2)):
-        fields[place] = draw(VALUES)
-    return pack_append(Append(*fields))
+def odd_events(draw: st.DrawFn) -> bytes:
+    """Draw stored events with columns that are anything at all."""
+    columns: list[Any] = [b"i" * 16, ["T"], [b""], draw(st.sampled_from([None, [None], [b"\x80"]]))]
+    for place in draw(st.lists(st.integers(0, 3), max_size=2)):
+        columns[place] = draw(st.one_of(VALUES, st.lists(VALUES, min_size=1, max_size=2)))
+    return bytes(msgpack.packb(columns))
 
 
-ROWS = st.tuples(MOSTLY_SMALL, NUMBERS, st.one_of(odd_records(), mutations(st.just(record())), st.just(record())))
-CHUNKS = st.one_of(
-    st.lists(ROWS, max_size=3).map(pack_chunk), mutations(st.just(pack_chunk([(1, 1, record())]))), RAW_VALUES
+EVENTS = st.one_of(
+    odd_events(), mutations(st.just(row()[3])), st.builds(lambda count: row(1, count)[3], st.integers(1, 3))
 )
+ROWS = st.tuples(MOSTLY_SMALL, NUMBERS, NUMBERS, EVENTS)
+WHOLE = st.lists(
+    st.integers(1, 3), max_size=3
+).map(  # rows that follow one another
+    lambda counts: [row(1 + sum(counts[:place]), count) for place, count in enumerate(counts)]
+)
+CHUNKS = st.one_of(
+    st.lists(ROWS, max_size=3).map(pack_chunk),
+    WHOLE.map(pack_chunk),
+    mutations(st.just(pack_chunk([row()]))),
+    RAW_VALUES,
+)
+COUNTS = st.none() | st.lists(st.integers(-1, 3), max_size=3)
 ANSWERS = st.lists(
     st.one_of(
         VALUES,
         st.lists(VALUES, min_size=2, max_size=7),
-        st.tuples(SMALL, SMALL, VALUES, VALUES, VALUES, VALUES),
-        st.tuples(SMALL, st.just(0), st.lists(st.lists(VALUES, min_size=3, max_size=3), max_size=2)),
+        st.tuples(SMALL, SMALL, VALUES, VALUES, VALUES, VALUES, VALUES),
+        st.tuples(SMALL, st.just(0), st.lists(MOSTLY_SMALL, max_size=3), MOSTLY_SMALL, MOSTLY_SMALL, COUNTS, COUNTS),
+        st.builds(
+            lambda sequence, *columns: (sequence, 0, *columns, None, [len(columns[0])]),
+            SMALL,
+            *[st.lists(VALUES, min_size=1, max_size=2)] * 3,
+        ),
         st.tuples(SMALL, st.integers(0, 25), st.text(max_size=5), VALUES, VALUES, st.booleans()),
     ),
     max_size=3,

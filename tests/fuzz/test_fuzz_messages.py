@@ -6,12 +6,14 @@ from typing import Any
 import msgpack
 import pytest
 from fuzzing.material import (
+    EMPTIES,
     FRAME_OVERHEAD_BYTES,
     NUMBERS,
     RAW_VALUES,
     UINT_MAX,
     classes_of,
     frames_with_a_wrong_field,
+    full_of,
     header_frames,
     messages,
     mutations,
@@ -19,20 +21,22 @@ from fuzzing.material import (
     nested_lies,
     peak_bytes,
     raw_array,
+    refusal,
     search,
 )
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rewind_cluster.client_messages import (
-    CLIENT_CODEC,
-    AppendPart,
-    AppendRequest,
-    pack_batch,
-    pack_chunk,
-    unpack_batch,
-    unpack_chunk,
+from rewind_cluster.batches import (
+    BATCH_APPENDS_MAX,
+    BATCH_BYTES_MAX,
+    BATCH_EVENTS_MAX,
+    AppendRun,
+    pack_runs,
+    unpack_runs,
 )
+from rewind_cluster.client_messages import CLIENT_CODEC, pack_chunk, unpack_chunk
+from rewind_cluster.columns import starts
 from rewind_cluster.entry import NO_DIGEST, Entry, EntryKind
 from rewind_cluster.errors import ProtocolError
 from rewind_cluster.peer_messages import PEER_CODEC
@@ -51,6 +55,8 @@ from rewind_cluster.raft_messages import (
     unpack_envelope,
 )
 from rewind_cluster.wire import Codec, unpack_frame
+from rewind_node.client_protocol import REQUEST_BYTES_MAX
+from rewind_node.peer_protocol import HEADER_BYTES_MAX
 
 CODECS = [CLIENT_CODEC, PEER_CODEC]
 KINDS = [(codec, kind) for codec in CODECS for kind in classes_of(codec)]
@@ -102,58 +108,138 @@ def test_a_field_of_any_kind_at_all_is_taken_or_refused(codec: Codec, kind: type
 
 # What is in frames.
 
-REQUESTS = st.builds(
-    AppendRequest,
-    st.integers(1, UINT_MAX),
-    st.booleans(),
-    st.lists(
-        st.builds(AppendPart, st.text(max_size=9), st.integers(-1, UINT_MAX), st.binary(max_size=9)),
-        min_size=1,
-        max_size=3,
-    ).map(tuple),
-)
-BATCHES = st.lists(REQUESTS, min_size=1, max_size=4)
+EXPECTED = st.integers(-1, UINT_MAX)
+
+
+@st.composite
+def append_runs(draw: st.DrawFn) -> AppendRun:
+    parts = draw(st.none() | st.lists(st.integers(1, 3), min_size=1, max_size=4))
+    length = draw(st.integers(1, 5)) if parts is None else sum(parts)
+    counts = draw(st.none() | st.lists(st.integers(1, 4096), min_size=length, max_size=length))
+    appends = length if parts is None else len(parts)
+    return AppendRun(
+        draw(st.integers(1, UINT_MAX - 10)),
+        draw(st.just(b"") | st.binary(min_size=appends, max_size=appends)),
+        draw(st.lists(st.text(max_size=9), min_size=length, max_size=length)),
+        draw(st.lists(EXPECTED, min_size=length, max_size=length)),
+        counts,
+        parts,
+        draw(st.binary(max_size=9)),
+    )
+
+
+RUNS = append_runs()
+BATCHES = st.lists(RUNS, min_size=1, max_size=3)
 
 
 @search(200)
-@given(BATCHES)
-def test_a_batch_comes_out_as_it_went_in(requests: list[AppendRequest]) -> None:
-    rows = unpack_batch(pack_batch(requests))
+@given(st.lists(RUNS, min_size=1, max_size=3))
+def test_runs_of_appends_come_out_as_they_went_in(runs: list[AppendRun]) -> None:
+    if sum(run.event_count for run in runs) > BATCH_EVENTS_MAX:
+        runs = [run._replace(counts=None) for run in runs]
 
-    assert [[row[0], row[1], [tuple(part) for part in row[2]]] for row in rows] == [
-        [each.sequence, each.open, [(part.stream, part.expected, part.events) for part in each.parts]]
-        for each in requests
-    ]
+    assert unpack_runs(pack_runs(runs)) == runs
+
+
+COLUMN = st.one_of(
+    RAW_VALUES,
+    st.lists(st.one_of(st.integers(-2, 3), st.text(max_size=3), NUMBERS), max_size=4).map(msgpack.packb),
+)
+
+
+@st.composite
+def broken_batches(draw: st.DrawFn) -> list[bytes]:
+    """Draw a batch in which columns are anything at all, frames were damaged, dropped, doubled or swapped."""
+    frames: list[bytes] = []
+    for run in draw(BATCHES):
+        columns = [msgpack.packb(column) for column in run[:6]]
+        for _ in range(draw(st.integers(0, 2))):
+            columns[draw(st.integers(0, 5))] = draw(COLUMN)
+        if draw(st.integers(0, 5)) == 0:
+            columns.append(draw(st.one_of(COLUMN, st.just(msgpack.packb(bytes(600))))))
+        head = raw_array(columns)
+        frames += [draw(st.one_of(st.just(head), mutations(st.just(head)))), run.events]
+    match draw(st.integers(0, 9)):
+        case 0:
+            del frames[draw(st.integers(0, len(frames) - 1))]
+        case 1:
+            frames.append(draw(st.one_of(st.sampled_from(frames), RAW_VALUES)))
+        case 2:
+            frames = draw(st.permutations(frames))
+    return frames
 
 
 @search(500)
-@given(st.one_of(st.binary(max_size=40), RAW_VALUES, mutations(BATCHES.map(pack_batch))))
-def test_any_batch_has_the_shape_of_appends_or_is_a_protocol_error(frame: bytes) -> None:
+@given(broken_batches())
+def test_any_batch_is_runs_whose_columns_fit_or_a_protocol_error(frames: list[bytes]) -> None:
     try:
-        rows = unpack_batch(frame)
+        runs = unpack_runs(frames)
     except ProtocolError:
         return
 
-    for sequence, is_open, parts, *_ in rows:
-        assert (type(sequence), type(is_open)) == (int, bool)
-        assert all([type(item) for item in part[:3]] == [str, int, bytes] for part in parts)
+    for run in runs:
+        parts, events = len(run.streams), run.event_count
+        assert len(run.expected) == parts > 0
+        assert {type(stream) for stream in run.streams} == {str}
+        assert all(type(version) is int and version >= -1 for version in run.expected)
+        assert 1 <= run.first_sequence <= run.sequences[-1] <= UINT_MAX
+        assert len(run.opens) in (0, run.append_count)
+        assert list(starts(run.parts, run.append_count))[-1][1] == parts
+        assert list(starts(run.counts, parts))[-1][1] == events >= run.largest_append >= 1
+    assert sum(run.append_count for run in runs) <= BATCH_APPENDS_MAX
+    assert sum(run.event_count for run in runs) <= BATCH_EVENTS_MAX
+
+
+def test_a_batch_of_too_many_events_is_a_protocol_error_before_any_is_read() -> None:
+    run = AppendRun(1, b"", ["s"], [0], [BATCH_EVENTS_MAX], None, b"")
+
+    assert unpack_runs(pack_runs([run])) == [run]
+    with pytest.raises(ProtocolError, match="events"):
+        unpack_runs(pack_runs([run._replace(counts=[BATCH_EVENTS_MAX + 1])]))
+    with pytest.raises(ProtocolError, match="events"):
+        unpack_runs(pack_runs([run, run._replace(first_sequence=2)]))
+
+
+def test_a_batch_of_too_many_frames_or_bytes_is_a_protocol_error() -> None:
+    head, events = pack_runs([AppendRun(1, b"", ["s"], [0], None, None, bytes(BATCH_BYTES_MAX // 2))])
+
+    assert len(unpack_runs([head, events])) == 1
+    with pytest.raises(ProtocolError, match="limit"):
+        unpack_runs([head, events] * 2)
+    with pytest.raises(ProtocolError, match="limit"):
+        unpack_runs([b"", b""] * (BATCH_APPENDS_MAX + 1))
+
+
+def test_a_run_of_the_longest_names_there_are_is_taken() -> None:
+    run = AppendRun(1, b"", ["s" * 255] * 4096, [UINT_MAX] * 4096, [1] * 4096, [4096], b"")
+
+    assert unpack_runs(pack_runs([run])) == [run]
+
+
+def test_fields_that_a_later_version_adds_to_a_run_are_passed_over() -> None:
+    run = AppendRun(1, b"", ["s" * 255] * 4, [0] * 4, None, None, b"")
+
+    assert unpack_runs([msgpack.packb([*run[:6], [1, 2], "x"]), b""]) == [run]
+
+
+CHUNK_ROWS = st.tuples(NUMBERS, NUMBERS, NUMBERS, st.binary(max_size=9))
 
 
 @search(300)
 @given(
     st.one_of(
         RAW_VALUES,
-        mutations(st.lists(st.tuples(NUMBERS, NUMBERS, st.binary(max_size=9)), max_size=3).map(pack_chunk)),
-        st.lists(RAW_VALUES, max_size=4).map(raw_array).map(lambda row: raw_array([row])),
+        mutations(st.lists(CHUNK_ROWS, max_size=3).map(pack_chunk)),
+        st.lists(RAW_VALUES, max_size=5).map(raw_array).map(lambda row: raw_array([row])),
     )
 )
-def test_any_chunk_of_a_stream_has_the_shape_of_records_or_is_a_protocol_error(frame: bytes) -> None:
+def test_any_chunk_of_a_stream_has_the_shape_of_appends_or_is_a_protocol_error(frame: bytes) -> None:
     try:
         rows = unpack_chunk(frame)
     except ProtocolError:
         return
 
-    assert all([type(item) for item in row[:3]] == [int, int, bytes] for row in rows)
+    assert all([type(item) for item in row[:4]] == [int, int, int, bytes] for row in rows)
 
 
 # Envelopes.
@@ -255,7 +341,13 @@ def test_an_entry_after_whose_timestamp_none_could_follow_is_a_protocol_error() 
 
 # What it may cost.
 
-DECODERS = [CLIENT_CODEC.decode, PEER_CODEC.decode, unpack_batch, unpack_chunk]
+
+def unpack_head(head: bytes) -> list[AppendRun]:
+    """Read a run of appends that has no events to speak of."""
+    return unpack_runs([head, b""])
+
+
+DECODERS = [CLIENT_CODEC.decode, PEER_CODEC.decode, unpack_head, unpack_chunk]
 
 
 @pytest.mark.parametrize("decode", DECODERS)
@@ -292,3 +384,28 @@ def test_an_append_of_more_entries_than_a_message_holds_reads_none_of_them() -> 
             unpack_envelope(packed, repeat(b""))
 
     assert peak_bytes(attempt) < FRAME_OVERHEAD_BYTES
+
+
+@pytest.mark.parametrize("item", EMPTIES)
+def test_a_run_of_nothing_but_empty_things_is_refused_before_they_are_made(item: bytes) -> None:
+    """One in each byte: 15 MiB would take a node six seconds, and 1.2 GB."""
+    packed = full_of(item, 60_000, 1 << 18)
+
+    for head in (packed, raw_array([packed] * 6), raw_array([b"\x01", b"\xc4\x00", *[packed] * 4])):
+        told: list[str | None] = []
+        peak = peak_bytes(lambda head=head, told=told: told.append(refusal(lambda: unpack_head(head), ProtocolError)))
+        assert told != [None]
+        assert peak < 4 * len(head) + FRAME_OVERHEAD_BYTES
+
+
+@pytest.mark.parametrize(("codec", "bytes_max"), [(CLIENT_CODEC, REQUEST_BYTES_MAX), (PEER_CODEC, HEADER_BYTES_MAX)])
+def test_a_header_beyond_its_limit_is_refused_unread(codec: Codec, bytes_max: int) -> None:
+    within, beyond = (b"\xdd" + (size - 5).to_bytes(4) + b"\xc0" * (size - 5) for size in (bytes_max, bytes_max + 1))
+
+    def attempt() -> None:
+        with pytest.raises(ProtocolError, match="limit"):
+            codec.decode(beyond, bytes_max)
+
+    with pytest.raises(ProtocolError, match="code"):
+        codec.decode(within, bytes_max)
+    assert peak_bytes(attempt) < 10_000

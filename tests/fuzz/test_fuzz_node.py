@@ -12,6 +12,8 @@ import pytest
 import structlog
 from fuzzing.borrowed import core
 from fuzzing.material import (
+    EMPTIES,
+    FRAME_OVERHEAD_BYTES,
     NUMBERS,
     RAW_VALUES,
     UINT_MAX,
@@ -20,17 +22,18 @@ from fuzzing.material import (
     mutations,
     nested,
     nested_lies,
+    peak_bytes,
     raw_array,
     search,
 )
+from fuzzing.stored import ANY_BODIES
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rewind_cluster.batches import AppendRun, pack_runs
 from rewind_cluster.client_messages import (
     CLIENT_CODEC,
     AppendBatch,
-    AppendPart,
-    AppendRequest,
     Code,
     CreateContext,
     FindContext,
@@ -43,7 +46,7 @@ from rewind_cluster.client_messages import (
     OpenSession,
     Ping,
     ReadStream,
-    pack_batch,
+    Refused,
 )
 from rewind_cluster.cluster_map import NodeInfo
 from rewind_cluster.entry import NO_DIGEST, Entry, EntryKind
@@ -72,6 +75,7 @@ from rewind_cluster.raft_messages import (
 )
 from rewind_node.client_protocol import DEADLINE_AHEAD_MAX_US
 from rewind_node.exits import ForeignClusterError, UsageError
+from rewind_node.replica import SENDERS_MAX
 
 PARTITIONS = 2
 DEFAULT = 1
@@ -125,20 +129,36 @@ EVENTS = st.one_of(
         st.one_of(RAW_VALUES, RAW_VALUES.map(msgpack.packb)),
     ),
 )
-BATCHES = st.lists(
-    st.builds(
-        AppendRequest,
-        st.one_of(st.integers(1, 5), st.integers(1, UINT_MAX)),
-        st.booleans(),
-        st.lists(
-            st.builds(AppendPart, STREAM_NAMES, st.one_of(st.integers(-1, 3), st.integers(-1, UINT_MAX)), EVENTS),
-            min_size=1,
-            max_size=3,
-        ).map(tuple),
-    ),
-    min_size=1,
-    max_size=4,
-).map(pack_batch)
+SIZES = st.none() | st.lists(st.integers(1, 3), min_size=1, max_size=3)
+
+
+@st.composite
+def append_runs(draw: st.DrawFn) -> AppendRun:
+    """Draw runs as a client sends them, most of them with events that are theirs."""
+    parts = draw(SIZES)
+    length = draw(st.integers(1, 3)) if parts is None else sum(parts)
+    counts = draw(st.none() | st.lists(st.integers(1, 2), min_size=length, max_size=length))
+    total = length if counts is None else sum(counts)
+    names = [f"event {number}" for number in range(draw(st.one_of(st.just(total), st.integers(1, 4))))]
+    return AppendRun(
+        draw(st.one_of(st.integers(1, 5), st.integers(1, UINT_MAX - 10))),
+        draw(st.one_of(st.just(b""), st.just(b"\1" * (length if parts is None else len(parts))))),
+        draw(st.lists(STREAM_NAMES, min_size=length, max_size=length)),
+        draw(st.lists(st.one_of(st.integers(-1, 3), st.integers(-1, UINT_MAX)), min_size=length, max_size=length)),
+        counts,
+        parts,
+        draw(st.one_of(st.just(core.events_named(*names)), EVENTS)),
+    )
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> list[bytes]:
+    """Draw a batch's frames, and now and then an accident to one of them."""
+    frames = pack_runs(draw(st.lists(append_runs(), min_size=1, max_size=3)))
+    if draw(st.integers(0, 3)) == 0:
+        place = draw(st.integers(0, len(frames) - 1))
+        frames[place] = draw(st.one_of(mutations(st.just(frames[place])), RAW_VALUES, st.binary(max_size=9)))
+    return frames
 
 
 def client_requests(now_us: int, session: int) -> st.SearchStrategy[Any]:
@@ -173,8 +193,8 @@ def client_requests(now_us: int, session: int) -> st.SearchStrategy[Any]:
 def client_frames(now_us: int, session: int) -> st.SearchStrategy[list[bytes]]:
     """Draw messages of clients, most of them nearly right."""
     headers = st.one_of(client_requests(now_us, session).map(CLIENT_CODEC.encode), header_frames(CLIENT_CODEC))
-    bodies = st.one_of(BATCHES, mutations(BATCHES), RAW_VALUES, st.binary(max_size=9))
-    return st.builds(lambda header, frames: [header, *frames], headers, st.lists(bodies, max_size=2))
+    bodies = st.one_of(batches(), st.lists(st.one_of(RAW_VALUES, st.binary(max_size=9)), max_size=2))
+    return st.builds(lambda header, frames: [header, *frames], headers, bodies)
 
 
 @search(30)
@@ -210,7 +230,7 @@ def test_values_nested_deeper_than_they_can_be_shown_are_refused() -> None:
     for place in range(1, 4):
         columns = [msgpack.packb(b"i" * 16), b"\x91\xa1T", b"\x91\xc4\x00", b"\x91\xc0"]
         columns[place] = b"\x91" + deep
-        answer = client.append(STREAM, raw_array(columns))
+        answer = append_raw(cluster, client, raw_array(columns))
         assert answer[0] == Code.INVALID
         assert len(answer[1]) < 1000
 
@@ -222,10 +242,78 @@ def test_metadata_that_promises_much_and_holds_nothing_is_refused_at_a_low_price
     lies = [nested_lies(5000)] * 1000
     columns = (b"i" * 16 * len(lies), ["T"] * len(lies), [b""] * len(lies), lies)
 
-    answer = client.append(STREAM, msgpack.packb(columns))
+    answer = append_raw(cluster, client, msgpack.packb(columns), len(lies))
 
     assert answer[0] == Code.INVALID
     check_serving(cluster)
+
+
+def test_a_run_whose_events_cannot_be_told_apart_is_refused_append_by_append() -> None:
+    cluster, client = started()
+    partition = cluster.partition_of(STREAM)
+    run = AppendRun(2, b"", [STREAM] * 3, [-1] * 3, None, None, core.events_named("a", "b"))
+
+    send_run(cluster, client, run)
+    told = [client.answer(partition, number) for number in run.sequences]
+
+    assert [answer[0] for answer in told] == [Code.INVALID] * 3
+    check_serving(cluster)
+
+
+def test_a_header_as_large_as_a_frame_may_be_costs_its_connection_only_and_no_memory() -> None:
+    cluster, client = started()
+    host = cluster.hosts[0]
+    for item in EMPTIES:
+        size = (15 << 20) // len(item)
+        header = b"\xdd" + size.to_bytes(4) + item * size
+
+        peak = peak_bytes(lambda header=header: host.core.client_protocol.received(b"fuzz", [header]))
+        peer_peak = peak_bytes(lambda header=header: host.core.peer_protocol.received(b"fuzz", [header]))
+        link_peak = peak_bytes(
+            lambda header=header: host.core.peer_protocol.link_received(cluster.hosts[1].peer_address, [header])
+        )
+
+        assert max(peak, peer_peak, link_peak) < FRAME_OVERHEAD_BYTES
+    client.hello(host)
+    check_serving(cluster)
+
+
+@pytest.mark.parametrize("send_peers", [False, True], ids=["client", "node"])
+def test_a_refusal_of_the_longest_cluster_id_can_be_read_by_who_sent_it(send_peers: bool) -> None:
+    cluster, client = started()
+    host = cluster.hosts[0]
+    odd = "\U0010ffff" * 4096
+    if send_peers:
+        peers = host.core.peers
+        host.core.peer_protocol.received(b"odd", [PEER_CODEC.encode(stranger_hello(cluster, odd_node(), odd))])
+        tell_own = [PEER_CODEC.encode(member_hello(cluster, cluster.hosts[1]))]
+        host.core.peer_protocol.received(b"odd", tell_own)
+        host.core.peer_protocol.received(b"odd", [PEER_CODEC.encode(PeerStatus(odd, 1, "ok", []))])
+        told = [PEER_CODEC.decode(frames[0]) for route, frames in peers.to_routes if route == b"odd"]
+        refusals = [message for message in told if isinstance(message, PeerRefused)]
+        assert [message.code for message in refusals] == ["cluster", "malformed"]
+    else:
+        client.send(host, Hello([1], odd, "fuzz", 0, {}, None))
+        refused, _ = client.await_message(lambda message: isinstance(message, Refused))
+        refusals = [refused]
+        assert refused.code == "cluster"
+
+    assert all(len(message.text) < 300 for message in refusals)
+
+
+def send_run(cluster: core.Cluster, client: core.TestClient, run: AppendRun) -> None:
+    partition = cluster.partition_of(STREAM)
+    batch = AppendBatch(partition, DEFAULT, client.session(partition), 1, 1, client.deadline_us, 0)
+    client.send(cluster.await_leader(partition), batch, *pack_runs([run]))
+
+
+def append_raw(cluster: core.Cluster, client: core.TestClient, packed: bytes, count: int = 1) -> list[Any]:
+    """Append events that may be none, as one append, and return the answer."""
+    partition = cluster.partition_of(STREAM)
+    client.sequences[partition] += 1
+    sequence = client.sequences[partition]
+    send_run(cluster, client, AppendRun(sequence, b"", [STREAM], [-1], [count], None, packed))
+    return client.answer(partition, sequence)
 
 
 # Other nodes.
@@ -239,6 +327,10 @@ def stranger_hello(cluster: core.Cluster, node: list[Any], cluster_id: str | Non
 def member_hello(cluster: core.Cluster, host: core.Host) -> PeerHello:
     me = NodeInfo(host.node_id, host.name, host.address, host.peer_address, host.address, {})
     return stranger_hello(cluster, me.pack())
+
+
+def odd_node() -> list[Any]:
+    return NodeInfo("x" * 32, "nx", "h:1", "h:2", "h:3", {}).pack()
 
 
 def tell(host: core.Host, route: bytes, frames: list[bytes]) -> None:
@@ -260,7 +352,7 @@ def forged_entries(draw: st.DrawFn, prev_index: int, term: int) -> tuple[Entry, 
                 index=min(UINT_MAX, prev_index + place + 1),
                 timestamp=draw(NUMBERS),
                 previous_digest=made[-1].digest if made else draw(st.sampled_from([NO_DIGEST, b"d" * 16])),
-                body=draw(st.one_of(st.just(b""), RAW_VALUES, st.binary(max_size=9))),
+                body=draw(st.one_of(st.just(b""), RAW_VALUES, ANY_BODIES)),
                 context=draw(SMALL),
                 first_position=draw(MOSTLY_SMALL),
                 event_count=draw(SMALL),
@@ -364,6 +456,24 @@ def test_nothing_that_answers_on_a_link_ends_a_node(data: st.DataObject) -> None
     cluster.turns(ALIVE_TURNS)
 
     assert all(host.node is not None for host in cluster.hosts)
+
+
+def test_replicas_that_are_made_up_take_no_more_room_than_members_could() -> None:
+    cluster, _ = started()
+    host = cluster.hosts[0]
+    replica = host.core.replicas[1]
+    tell(host, b"forger", [PEER_CODEC.encode(member_hello(cluster, cluster.hosts[1]))])
+    for first in range(10, 10 + 3 * SENDERS_MAX, SENDERS_MAX):
+        envelopes = [
+            pack_envelope(Envelope(1, ReplicaId(sender), replica.raft.replica, HeartbeatReply(0, 0)))[0]
+            for sender in range(first, first + SENDERS_MAX)
+        ]
+        tell(host, b"forger", [PEER_CODEC.encode(RaftBatch(host.core.cluster_id, 0, False, envelopes))])
+    cluster.turns(5)
+
+    assert len(replica.senders) == SENDERS_MAX
+    assert not replica.senders.keys() & replica.raft.membership.members.keys()
+    check_serving(cluster)
 
 
 @search(40)

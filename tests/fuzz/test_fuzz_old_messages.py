@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 import structlog
+from appends_by_hand import AppendPart, AppendRequest, answers_by_number
 from fuzzing.borrowed import core
 from fuzzing.material import LONG
 
-from rewind_cluster.client_messages import AppendPart, AppendRequest, AppendsDone, Code, Hello
+from rewind_cluster.client_messages import AppendsDone, Code, Hello
 from rewind_cluster.raft import Role
 
 STREAM = "order-1"
@@ -71,7 +72,7 @@ def answers(client: core.TestClient) -> dict[int, list[Any]]:
     told: dict[int, list[Any]] = {}
     for _, message, _ in client.received:
         if isinstance(message, AppendsDone):
-            for sequence, *answer in message.answers:
+            for sequence, *answer in answers_by_number(message.answers):
                 if told.get(sequence, [None])[0] == Code.OK:
                     assert answer[0] != Code.OK or answer == told[sequence], "answered twice, differently"
                 else:

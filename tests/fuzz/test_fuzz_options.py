@@ -2,14 +2,18 @@
 
 import asyncio
 import tempfile
+from pathlib import Path
 from typing import Any
 
 import msgpack
 import pytest
+import structlog
+import zmq
 from fuzzing.material import NUMBERS, RAW_VALUES, SCALARS, TEXTS, VALUES, mutations, nested, refusal, search
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rewind_cluster.cluster_map import ADDRESS
 from rewind_cluster.errors import DamagedError
 from rewind_node import addresses
 from rewind_node import store_layout as layout
@@ -22,6 +26,7 @@ from rewind_node.metrics import Metrics
 from rewind_node.options import OPTIONS, resolve
 from rewind_node.storage_errors import NewerFormatError, StorageFailedError
 from rewind_node.store import Store
+from rewind_node.transport import Transport
 
 GIVEN = {"name": "n1", "data_dir": "/d", "seeds": "h:1"}
 
@@ -93,6 +98,57 @@ def test_any_configuration_file_is_options_or_one_line_of_usage(content: bytes) 
             resolve(GIVEN, {"REWIND_CONFIG": file.name})
         except UsageError:
             return
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"a = " + b"[" * 5000, b"partitions = " + b"9" * 5000, b"\xff", b"a = 1\na = 2", b"a.b = {" * 5000],
+    ids=["deep", "long", "no text", "twice", "deep tables"],
+)
+def test_a_configuration_file_that_cannot_be_read_is_told_in_one_line(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "node.toml"
+    path.write_bytes(content)
+
+    with pytest.raises(UsageError, match="is not TOML") as told:
+        resolve(GIVEN, {"REWIND_CONFIG": str(path)})
+
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("address", ["_a:7071", "_a.b:7071", "_:1", "-a:1", ".:1"])
+def test_an_address_that_no_socket_dials_is_refused_and_one_that_came_otherwise_ends_nothing(address: str) -> None:
+    structlog.reset_defaults()  # other tests keep all lines but the worst from being written
+    transport = Transport("127.0.0.1:*", "127.0.0.1:*")
+    try:
+        with structlog.testing.capture_logs() as lines:
+            for _ in range(3):
+                transport.dial({address, "127.0.0.1:1"})
+        transport.dial(set())
+    finally:
+        transport.close()
+
+    assert [line["event"] for line in lines] == ["cannot dial an address"]
+    with pytest.raises(ValueError, match=r"\S"):
+        addresses.dialled(address)
+
+
+@search(300)
+@given(
+    st.one_of(
+        st.text("ab_-.0:[]\u00e9*", max_size=8).map(lambda host: host + ":1"),
+        st.sampled_from(["a_b:1", "a-:1", "a..b:1", "[::1]:1", "1.2.3.4:1", "a.1:1"]),
+    )
+)
+def test_every_address_that_may_be_advertised_can_be_dialled(text: str) -> None:
+    try:
+        address = addresses.dialled(text)
+    except ValueError:
+        return
+    assert ADDRESS.match(address)
+    with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
+        socket.set(zmq.LINGER, 0)
+        socket.set(zmq.IPV6, 1 if address.startswith("[") else 0)
+        socket.connect(f"tcp://{address}")
 
 
 @search(400)
@@ -199,22 +255,23 @@ U32 = st.integers(0, (1 << 32) - 1)
 COUNTS = st.integers(1, (1 << 32) - 1)
 STREAM_ROWS = st.builds(layout.StreamRow, NUMBERS, COUNTS, NUMBERS, U32, U32)
 POSITION_ROWS = st.builds(layout.PositionRow, NUMBERS, COUNTS, NUMBERS)
-RUNS = st.builds(
-    layout.SessionRun,
-    NUMBERS,
-    NUMBERS,
-    NUMBERS,
-    U32,
-    NUMBERS,
-    st.lists(st.lists(NUMBERS | st.text(max_size=4), max_size=3), max_size=3),
+ANSWERS = st.one_of(
+    st.just([]),
+    st.builds(lambda *fields: [0, *fields], st.lists(NUMBERS, max_size=3), NUMBERS, NUMBERS, st.none(), st.none()),
+    st.builds(lambda *fields: [1, *fields], st.text(max_size=4), st.integers(-1, 9), NUMBERS, st.booleans()),
 )
+SESSION_ROWS = st.builds(layout.SessionRun, NUMBERS, NUMBERS, NUMBERS, U32, NUMBERS, ANSWERS)
 PAIRS = st.one_of(  # key, value, how it is read, what comes out
     STATES.map(lambda state: (b"\0\1", layout.pack_state(b"\0\1", state), layout.unpack_state, state)),
     STREAM_ROWS.map(
-        lambda row: (*layout.pack_stream_row(layout.SPACE.pack(1, 1), "s", row), layout.unpack_stream_row, row)
+        lambda row: (
+            *layout.pack_stream_rows(layout.SPACE.pack(1, 1), [("s", [row])])[0],
+            layout.unpack_stream_row,
+            row,
+        )
     ),
     POSITION_ROWS.map(lambda row: (*layout.pack_position(1, 1, row), layout.unpack_position, row)),
-    RUNS.map(lambda run: (*layout.pack_session_run(1, run), layout.unpack_session_run, run)),
+    SESSION_ROWS.map(lambda run: (*layout.pack_session_run(1, run), layout.unpack_session_run, run)),
 )
 
 
@@ -250,6 +307,80 @@ def test_any_row_with_a_right_checksum_is_read_or_is_damage(unpack: Any, key: by
         unpack(key, layout.seal(key, payload))
     except DamagedError:
         return
+
+
+SESSION_KEY = layout.session_key(1, 7, 40)
+ODD_ANSWERS = st.one_of(
+    VALUES,
+    st.lists(VALUES, max_size=7),
+    st.tuples(st.just(0), VALUES, VALUES, VALUES, VALUES, VALUES),
+    st.tuples(st.just(0), st.lists(VALUES, max_size=3), VALUES, VALUES, VALUES, st.lists(VALUES, max_size=3)),
+).map(lambda answer: bytes(20) + msgpack.packb(answer))
+
+
+@search(500)
+@given(st.one_of(ODD_ANSWERS, RAW_VALUES.map(lambda raw: bytes(20) + raw), mutations(ODD_ANSWERS)))
+def test_any_answer_stored_for_a_session_can_be_counted_or_is_damage(payload: bytes) -> None:
+    try:
+        run = layout.unpack_session_run(SESSION_KEY, layout.seal(SESSION_KEY, payload))
+    except DamagedError:
+        return
+
+    assert run.count >= 0
+    assert run.last_sequence >= run.first_sequence == 40
+
+
+def one_row_each() -> MemoryEngine:
+    """Return an engine that holds a stream, a position and a replica, all of partition 1."""
+    engine = MemoryEngine()
+    store = Store(engine)
+    store.add_stream_rows(1, 1, [("order-1", [(1, 1, 1, 0, 9)])])
+    store.put_position(1, 1, 1, 1, 1)
+    store.put_replica_state(1, layout.ReplicaState(1, 0, 0, 0, b"", 0, b"", 0))
+    return engine
+
+
+@pytest.mark.parametrize("table", [layout.STREAMS, layout.POSITIONS])
+def test_no_flipped_bit_of_a_key_gives_a_name_or_a_context_that_never_was(table: str) -> None:
+    ((key, value),) = one_row_each().scan(table, b"", b"\xff" * 30)
+    for bit in range(len(key) * 8):
+        damaged = bytearray(key)
+        damaged[bit // 8] ^= 1 << bit % 8
+        engine = one_row_each()
+        engine.delete(table, [key])
+        engine.put(table, [(bytes(damaged), value)])
+        store = Store(engine)
+
+        told = found = None
+        try:
+            found = store.stream_names(1, 1, "", None, 5) if table == layout.STREAMS else store.contexts(1)
+        except DamagedError as error:
+            told = error
+
+        assert told is not None or found == []  # in another partition or context it is not looked at
+
+
+@pytest.mark.parametrize("length", range(7))
+def test_a_key_too_short_to_be_one_is_damage_and_is_told_once(length: int) -> None:
+    engine = one_row_each()
+    for table in (layout.STREAMS, layout.POSITIONS):
+        ((key, value),) = engine.scan(table, b"", b"\xff" * 30)
+        engine.delete(table, [key])
+        if length >= 2:
+            engine.put(table, [(key[:length], value)])
+    if length not in (0, 2):
+        engine.put(layout.RAFT, [(bytes(length), b"")])
+    store = Store(engine)
+
+    if length >= 3:
+        with pytest.raises(DamagedError):
+            store.contexts(1)
+    if length == 6:
+        with pytest.raises(DamagedError):
+            store.stream_names(1, 1, "", None, 5)
+    if length not in (0, 2):
+        with pytest.raises(DamagedError):
+            store.partitions()
 
 
 @search(200)

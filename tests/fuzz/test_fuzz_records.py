@@ -5,12 +5,14 @@ from typing import Any
 import msgpack
 import pytest
 from fuzzing.material import (
+    EMPTIES,
     FRAME_OVERHEAD_BYTES,
     NUMBERS,
     RAW_VALUES,
     TEXTS,
     UINT_MAX,
     VALUES,
+    full_of,
     mutations,
     nested,
     nested_lies,
@@ -19,30 +21,27 @@ from fuzzing.material import (
     refusal,
     search,
 )
+from fuzzing.stored import BODIES, ODD_RECORDS, PAYLOADS, RECORDS, REFUSALS, RUNS
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rewind_cluster.cluster_map import ClusterMap, Founding, NodeInfo
+from rewind_cluster.columns import Events, check_events, pack_events, unpack_columns, unpack_events
 from rewind_cluster.entry import HEADER_BYTES, NO_DIGEST, Entry, EntryKind, read_place
 from rewind_cluster.errors import DamagedError, InvalidArgumentError, ProtocolError
 from rewind_cluster.membership import Member, Membership
-from rewind_cluster.names import check_context_name, check_stream_name, slot
+from rewind_cluster.names import STREAM_BYTES_MAX, check_context_name, check_stream_name, slot
 from rewind_cluster.raft_messages import ReplicaId
 from rewind_cluster.records import (
-    Append,
-    Events,
     RecordKind,
     Refusal,
-    check_events,
+    Run,
     iterate_body,
-    pack_append,
-    pack_events,
-    pack_record,
     pack_refusal,
-    unpack_append,
-    unpack_events,
+    pack_run,
     unpack_record,
     unpack_refusal,
+    unpack_run,
 )
 from rewind_node.founding import check_record
 
@@ -96,37 +95,32 @@ def test_no_accident_to_a_header_goes_unnoticed_where_only_the_place_is_read(dat
 
 # Records.
 
-APPENDS = st.builds(
-    Append, st.text(max_size=9), NUMBERS, NUMBERS, NUMBERS, NUMBERS, NUMBERS, NUMBERS, st.binary(max_size=20)
-)
-REFUSALS = st.builds(Refusal, NUMBERS, NUMBERS, NUMBERS, st.text(max_size=9), st.integers(-1, UINT_MAX), NUMBERS)
-RECORDS = st.one_of(APPENDS.map(pack_append), REFUSALS.map(pack_refusal), st.just(pack_record(RecordKind.SESSION, ())))
-BODIES = st.lists(RECORDS, max_size=4).map(b"".join)
-
 
 @search(200)
-@given(st.lists(st.one_of(APPENDS, REFUSALS), max_size=4))
-def test_records_come_out_as_they_went_in(records: list[Append | Refusal]) -> None:
-    packed = [pack_append(each) if isinstance(each, Append) else pack_refusal(each) for each in records]
+@given(st.lists(st.one_of(st.tuples(RUNS, st.binary(max_size=9)), REFUSALS), max_size=4))
+def test_records_come_out_as_they_went_in(written: list[tuple[Run, bytes] | Refusal]) -> None:
+    packed = [pack_refusal(each) if isinstance(each, Refusal) else pack_run(*each) for each in written]
 
-    read = [
-        unpack_append(payload) if kind == RecordKind.APPEND else unpack_refusal(payload)
-        for _, _, kind, payload in iterate_body(b"".join(packed))
-    ]
+    for records in (iterate_body(b"".join(packed)), map(unpack_record, packed)):
+        read = [
+            (unpack_run(record.payload), record.events)
+            if record.kind == RecordKind.RUN
+            else unpack_refusal(record.payload)
+            for record in records
+        ]
+        assert read == written
 
-    assert read == records
-    for record, each in zip(packed, records, strict=True):
-        kind, payload = unpack_record(record)
-        assert (unpack_append(payload) if kind == RecordKind.APPEND else unpack_refusal(payload)) == each
 
-
-PAYLOADS = st.one_of(VALUES, st.lists(VALUES, min_size=6, max_size=9))
-ODD_RECORDS = st.one_of(  # whole, and of a shape that no version writes
-    RAW_VALUES,
-    PAYLOADS.map(lambda payload: msgpack.packb((1, 0, msgpack.packb(payload)))),
-    st.lists(RAW_VALUES, max_size=4).map(raw_array),
-    st.dictionaries(st.sampled_from(["0", "2"]), st.binary(max_size=5)).map(msgpack.packb),
-)
+def check_run(run: Run) -> None:
+    """Assert what everything after `unpack_run` relies on."""
+    assert all(type(number) is int and 0 <= number <= UINT_MAX for number in run[:4])
+    assert len(run.streams) == len(run.first_versions) == len(run.last_versions) >= run.append_count > 0
+    assert run.event_count >= len(run.streams)
+    assert sum(run.parts or [1] * len(run.streams)) == len(run.streams)
+    for stream, first, last in zip(run.streams, run.first_versions, run.last_versions, strict=True):
+        assert len(stream.encode()) <= STREAM_BYTES_MAX
+        assert "\0" not in stream
+        assert 1 <= first <= last <= UINT_MAX + UINT_MAX
 
 
 @search(600)
@@ -134,10 +128,10 @@ ODD_RECORDS = st.one_of(  # whole, and of a shape that no version writes
 def test_any_body_is_read_to_its_end_or_is_damage(body: bytes) -> None:
     end = 0
     try:
-        for offset, length, kind, payload in iterate_body(body):
-            assert offset == end
-            end = offset + length
-            (unpack_refusal if kind == RecordKind.REFUSAL else unpack_append)(payload)
+        for record in iterate_body(body):
+            assert record.offset == end
+            end = record.offset + record.length
+            (unpack_refusal if record.kind == RecordKind.REFUSAL else unpack_run)(record.payload)
     except DamagedError:
         return
 
@@ -145,20 +139,54 @@ def test_any_body_is_read_to_its_end_or_is_damage(body: bytes) -> None:
 
 
 @search(600)
+@given(PAYLOADS)
+def test_any_payload_is_a_run_that_can_be_applied_or_is_damage(payload: Any) -> None:
+    told = refusal(lambda: unpack_run(payload), DamagedError)
+
+    if told is None:
+        check_run(unpack_run(payload))
+
+
+@search(400)
+@given(PAYLOADS)
+def test_any_payload_is_a_refusal_that_can_be_applied_or_is_damage(payload: Any) -> None:
+    told = refusal(lambda: unpack_refusal(payload), DamagedError)
+    if told is not None:
+        return
+
+    read = unpack_refusal(payload)
+    assert all(type(number) is int and 0 <= number <= UINT_MAX for number in read[:3])
+    assert (type(read.stream), type(read.expected), type(read.actual)) == (str, int, int)
+
+
+@search(600)
 @given(st.one_of(st.binary(max_size=60), mutations(RECORDS), ODD_RECORDS))
-def test_any_record_is_read_or_is_damage(record: bytes) -> None:
+def test_any_record_is_read_or_is_damage(packed: bytes) -> None:
     try:
-        _, payload = unpack_record(record)
-        unpack_append(payload)
-        unpack_refusal(payload)
+        record = unpack_record(packed)
     except DamagedError:
         return
 
+    assert (record.offset, record.length, type(record.kind), type(record.events)) == (0, len(packed), int, bytes)
 
-@pytest.mark.parametrize("payload", [5, None, {}, "a text of ten", b"ten bytes!", [], list(range(7)), {"a": 1}])
+
+@search(400)
+@given(st.data())
+def test_no_accident_to_a_record_changes_what_it_says(data: st.DataObject) -> None:
+    packed = data.draw(RECORDS)
+    whole = unpack_record(packed)
+    try:
+        damaged = unpack_record(data.draw(mutations(st.just(packed))))
+    except DamagedError:
+        return
+
+    assert (damaged.payload, damaged.events) == (whole.payload, whole.events)
+
+
+@pytest.mark.parametrize("payload", [5, None, {}, "a text of ten", b"ten bytes!", [], list(range(9)), {"a": 1}])
 def test_a_payload_that_is_no_array_is_damage_and_no_failure_of_ours(payload: Any) -> None:
     with pytest.raises(DamagedError):
-        unpack_append(payload)
+        unpack_run(payload)
     with pytest.raises(DamagedError):
         unpack_refusal(payload[:5] if isinstance(payload, list) else payload)
 
@@ -168,29 +196,74 @@ def test_a_record_that_is_a_map_is_damage() -> None:
         list(iterate_body(msgpack.packb({"kind": 1})))
 
 
+@pytest.mark.parametrize("stream", ["a" * 256, "ä" * 128, "€" * 255, "a\0b"])
+def test_a_run_of_a_stream_that_no_key_can_hold_is_damage(stream: str) -> None:
+    with pytest.raises(DamagedError):
+        unpack_run([1, 1, 1, 0, ["a", stream], [1, 1], None, None])
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_a_run_with_a_number_below_0_is_damage(place: int) -> None:
+    payload: list[Any] = [1, 1, 1, 0, ["a"], [1], None, None]
+    payload[place] = -1
+
+    with pytest.raises(DamagedError):
+        unpack_run(payload)
+
+
+def test_a_run_after_whose_versions_none_could_follow_is_damage() -> None:
+    with pytest.raises(DamagedError):
+        unpack_run([1, 1, 1, 0, ["a"], [UINT_MAX], [2], None])
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_a_refusal_with_a_number_below_0_is_damage(place: int) -> None:
+    payload: list[Any] = [1, 1, 1, "s", -1, 0]
+    payload[place] = -1
+
+    with pytest.raises(DamagedError):
+        unpack_refusal(payload)
+
+
 # Events.
 
-EVENTS = st.integers(1, 3).flatmap(
-    lambda count: st.builds(
-        Events,
-        st.binary(min_size=16 * count, max_size=16 * count),
-        st.lists(st.text("abcä", min_size=1, max_size=9), min_size=count, max_size=count),
-        st.lists(st.binary(max_size=9), min_size=count, max_size=count),
-        st.lists(st.none() | st.just(msgpack.packb({"a": 1})), min_size=count, max_size=count),
-    )
-)
+
+@st.composite
+def events_of(draw: st.DrawFn) -> Events:
+    count = draw(st.integers(1, 3))
+    metadata = st.none() | st.just(msgpack.packb({"a": [1, {}]}))
+    columns = [
+        st.text("abcä", min_size=1, max_size=9),
+        st.binary(max_size=9),
+        metadata,
+    ]
+    types, datas, metadatas = (draw(st.lists(column, min_size=count, max_size=count)) for column in columns)
+    ids = draw(st.binary(min_size=16 * count, max_size=16 * count))
+    return Events(ids, types, datas, draw(st.sampled_from([None, metadatas])))
+
+
+EVENTS = events_of()
 
 
 @search(150)
 @given(EVENTS)
 def test_events_come_out_as_they_went_in(events: Events) -> None:
-    assert check_events(pack_events(events)) == unpack_events(pack_events(events)) == events
+    packed, count = pack_events(events), events.event_count
+
+    assert check_events(packed, count) == unpack_columns(packed, count) == unpack_events(packed) == events
+
+
+def test_columns_that_a_later_version_adds_are_passed_over() -> None:
+    events = Events(b"i" * 16, ["T"], [bytes(600)], None)
+
+    assert check_events(msgpack.packb([*events, [1], None]), 1) == events
 
 
 @st.composite
 def odd_columns(draw: st.DrawFn) -> bytes:
-    """Draw events with a column, or an item of one, that is anything at all."""
-    columns = [msgpack.packb(b"i" * 16), b"\x91\xa1T", b"\x91\xc4\x00", b"\x91\xc0"]
+    """Draw events with a column, or an item of one, that is anything at all; some too long to be taken on trust."""
+    columns = [msgpack.packb(b"i" * 16), b"\x91\xa1T", b"\x91" + msgpack.packb(bytes(draw(st.sampled_from([0, 600]))))]
+    columns.append(draw(st.sampled_from([b"\x91\xc0", b"\xc0"])))
     place = draw(st.integers(0, 3))
     raw = draw(RAW_VALUES)
     wrapped = b"\xc5" + len(raw).to_bytes(2) + raw if len(raw) < 1 << 16 else raw
@@ -198,28 +271,46 @@ def odd_columns(draw: st.DrawFn) -> bytes:
     return raw_array(columns)
 
 
+ANY_EVENTS = st.one_of(st.binary(max_size=60), mutations(EVENTS.map(pack_events)), odd_columns(), RAW_VALUES)
+
+
 @search(600)
-@given(st.one_of(st.binary(max_size=60), mutations(EVENTS.map(pack_events)), odd_columns(), RAW_VALUES))
-def test_any_events_keep_the_rules_or_are_refused_with_a_short_reason(packed: bytes) -> None:
-    told = refusal(lambda: check_events(packed), ProtocolError, InvalidArgumentError)
+@given(ANY_EVENTS, st.integers(1, 3))
+def test_any_events_keep_the_rules_or_are_refused_with_a_short_reason(packed: bytes, count: int) -> None:
+    told = refusal(lambda: check_events(packed, count), ProtocolError, InvalidArgumentError)
     if told is not None:
         assert len(told) < 2000
         return
 
-    events = check_events(packed)
-    assert len(events.ids) == 16 * len(events) == 16 * len(events.datas) == 16 * len(events.metadatas)
+    events = check_events(packed, count)
+    assert len(events.ids) == 16 * count == 16 * len(events.types) == 16 * len(events.datas)
+    assert events.metadatas is None or len(events.metadatas) == count
     assert all(type(name) is str for name in events.types)
     assert all(type(data) is bytes for data in events.datas)
-    assert unpack_events(packed) == events
+    assert unpack_columns(packed, count) == unpack_events(packed) == events
+
+
+@search(400)
+@given(ANY_EVENTS, st.integers(1, 3))
+def test_any_events_have_the_shape_of_columns_or_are_a_protocol_error(packed: bytes, count: int) -> None:
+    told = refusal(lambda: unpack_columns(packed, count), ProtocolError)
+
+    assert told is None or len(told) < 2000
+    if told is None:
+        events = unpack_columns(packed, count)
+        assert all(events.slice(place, place + 1).event_count == 1 for place in range(count))
 
 
 @search(300)
-@given(st.one_of(st.binary(max_size=60), mutations(EVENTS.map(pack_events)), odd_columns(), RAW_VALUES))
+@given(ANY_EVENTS)
 def test_any_stored_events_are_read_or_are_damage(packed: bytes) -> None:
     try:
-        unpack_events(packed)
+        events = unpack_events(packed)
     except DamagedError:
         return
+
+    assert {type(data) for data in events.datas} == {bytes}
+    assert {type(metadata) for metadata in events.metadatas or ()} <= {bytes, type(None)}
 
 
 @pytest.mark.parametrize("size", [500, 5000, 60_000])
@@ -229,10 +320,33 @@ def test_events_that_promise_much_and_hold_nothing_cost_little(size: int) -> Non
 
     def attempt() -> None:
         for packed in (lies, raw_array([lies] * 4), msgpack.packb(in_metadata), raw_array([nested(1020)] * 4)):
-            with pytest.raises((ProtocolError, InvalidArgumentError)):
-                check_events(packed)
+            for count in (20, 10_000):
+                with pytest.raises((ProtocolError, InvalidArgumentError)):
+                    check_events(packed, count)
 
     assert peak_bytes(attempt) < 100 * size + FRAME_OVERHEAD_BYTES
+
+
+@pytest.mark.parametrize("item", EMPTIES)
+@pytest.mark.parametrize("count", [64, 10_000])
+def test_events_of_nothing_but_empty_things_are_refused_before_they_are_made(item: bytes, count: int) -> None:
+    """One in each byte: a few MiB would take a node seconds, and a hundred times their size."""
+    packed = full_of(item, count, 1 << 19)
+
+    for events in (packed, raw_array([packed] * 2), raw_array([msgpack.packb(bytes(16 * count)), packed])):
+        told: list[str | None] = []
+        peak = peak_bytes(
+            lambda events=events, told=told: told.append(refusal(lambda: check_events(events, count), ProtocolError))
+        )
+        assert told != [None]
+        assert peak < 4 * len(events) + FRAME_OVERHEAD_BYTES
+
+
+def test_metadata_of_nothing_but_empty_arrays_takes_no_room_of_its_own() -> None:
+    metadata = b"\x81\xa1k\xdc" + (60_000).to_bytes(2) + b"\x90" * 60_000
+    packed = pack_events(Events(b"i" * 16, ["T"], [b""], [metadata]))
+
+    assert peak_bytes(lambda: check_events(packed, 1)) < 12 * len(packed)
 
 
 # Memberships, nodes, founding records.

@@ -36,6 +36,7 @@ STREAMS = st.sampled_from(["a", "aa", "a\u00e4", "\U0010ffff", "z" * 255])
 COUNTS = st.integers(1, 3)
 BODIES = st.binary(max_size=4).map(lambda text: text * 500)
 NUMBERS = st.sampled_from([0, 1, 2, 3, 5, 8, U64_MAX - 1, U64_MAX])
+ANSWERS = st.sampled_from([[], [0, [1], 1, 1, None, None], [0, [1, 7], 1, 1, [1, 3], [2]], [1, "s", 0, 1, True]])
 REPLICA_STATES = st.builds(
     ReplicaState, NUMBERS, NUMBERS, NUMBERS, NUMBERS, st.binary(max_size=3), NUMBERS, st.binary(max_size=3), NUMBERS
 )
@@ -164,7 +165,7 @@ class StoreModel(RuleBasedStateMachine):
             added.append(StreamRow(before.last_version + 1 if before else 1, count, count, 0, 9))
         again = rows[-1:]  # as after a checkpoint that was not finished
 
-        fresh = self.store.add_stream_rows(partition, context, [(stream, row) for row in again + added])
+        fresh = self.store.add_stream_rows(partition, context, [(stream, again + added)])
 
         assert fresh == (not again)
         self.model.streams[partition, context, stream] = rows + added
@@ -176,9 +177,9 @@ class StoreModel(RuleBasedStateMachine):
         self.store.put_position(partition, context, first, count, first * 2)
         rows.append(PositionRow(first, count, first * 2))
 
-    @rule(partition=PARTITIONS, session=NUMBERS, first=NUMBERS, answers=st.lists(st.just([0, [[1, 1, 1]]]), max_size=2))
-    def put_run(self, partition: int, session: int, first: int, answers: list[Any]) -> None:
-        run = SessionRun(session, first, 1, 0, 1, answers)
+    @rule(partition=PARTITIONS, session=NUMBERS, first=NUMBERS, answer=ANSWERS)
+    def put_run(self, partition: int, session: int, first: int, answer: list[Any]) -> None:
+        run = SessionRun(session, first, 1, 0, 1, answer)
         self.store.put_session_runs(partition, [run])
         self.model.runs[partition, session, first] = run
 

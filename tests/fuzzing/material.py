@@ -187,3 +187,12 @@ def header_frames(codec: Any, kinds: list[type[Any]] | None = None) -> st.Search
 def nested_lies(size: int) -> bytes:
     """Return arrays in arrays, each of which promises more items than msgpack is prepared to refuse at once."""
     return (b"\xdd" + min(size, 10_000).to_bytes(4)) * (size // 5)
+
+
+EMPTIES = [b"\x90", b"\x80", b"\xc7\x00\x01"]  # an array, a map and an extension of nothing
+
+
+def full_of(item: bytes, count: int, size: int) -> bytes:
+    """Return arrays in arrays, each of `count` items: as many as fit into `size` bytes, or as deep as msgpack goes."""
+    each = b"\xdd" + count.to_bytes(4) + item * (count - 1)
+    return each * min(1000, size // len(each)) + item

@@ -55,6 +55,7 @@ class Calls:
         """Return an append to one stream."""
         name = arguments.check_stream(stream)
         columns, size = new_events(events, self._ids)
+        size += len(name)
         part = (name, arguments.check_expected(expected), columns)
         return Append((part,), size, self.partition_of(name), self.origin, self.timeout(timeout), many=False)
 
@@ -70,7 +71,7 @@ class Calls:
             columns, part_size = new_events(events, self._ids)
             parts.append((arguments.check_stream(stream), arguments.check_expected(expected), columns))
             event_count += columns.event_count
-            size += part_size
+            size += part_size + len(stream)
         if not parts:
             raise InvalidArgument("append_many without a stream; give (stream, events, expected) once at least")
         partition = self._common_partition(parts)

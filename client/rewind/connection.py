@@ -12,6 +12,7 @@ from rewind_cluster.wire import PROTOCOL_VERSIONS, UINT_MAX, Frame
 
 HELLO_AGAIN_US = 1_000_000  # a greeting without an answer, or one that was refused, is repeated this often
 SILENCE_US = 300_000  # owing an answer this long, a node may be stopped or cut off: others are asked who leads
+PING_INTERVAL_MIN_US = 10_000  # whatever a node asks for
 
 
 class Phase(Enum):
@@ -78,7 +79,7 @@ class Connection:
         self.node_id = welcome.node_id
         self.name = welcome.name
         self._time_ahead_us = welcome.time_us - now_us
-        self._ping_interval_us = max(1, welcome.ping_interval_us)
+        self._ping_interval_us = max(PING_INTERVAL_MIN_US, welcome.ping_interval_us)
         self._pings_unanswered = 0
         self.next_ping_us = now_us + self._ping_interval_us
 

@@ -44,6 +44,8 @@ from rewind_cluster.wire import UINT_MAX
 BATCHES_IN_FLIGHT_MAX = 2  # the node works on one while the other waits; what comes meanwhile makes the next one larger
 BATCH_BYTES_TARGET = 1024 * 1024  # a batch past this is closed: a node works on one while the next is on its way
 
+RUN_BYTES_TARGET = 64 * 1024  # a run past this is closed: a node that reads one event of it opens it all
+
 _FINAL: dict[int, type[RewindError]] = {
     Code.INVALID: InvalidArgument,
     Code.TOO_LARGE: TooLarge,
@@ -390,12 +392,13 @@ class Writer:
 
 
 def _runs(appends: Sequence[Append], opens: bytes) -> Iterator[AppendRun]:
-    """Yield appends as runs of consecutive numbers."""
-    start = 0
-    for stop in range(1, len(appends) + 1):
-        if stop == len(appends) or appends[stop].sequence != appends[stop - 1].sequence + 1:
+    """Yield appends as runs of consecutive numbers, none much larger than `RUN_BYTES_TARGET`."""
+    start = size = 0
+    for stop, append in enumerate(appends, 1):
+        size += append.size
+        if stop == len(appends) or appends[stop].sequence != append.sequence + 1 or size >= RUN_BYTES_TARGET:
             yield _run(appends[start:stop], opens[start:stop])
-            start = stop
+            start, size = stop, 0
 
 
 def _run(appends: Sequence[Append], opens: bytes) -> AppendRun:

@@ -13,12 +13,14 @@ import msgpack
 from rewind_cluster.client_messages import ANY_VERSION
 from rewind_cluster.columns import ARRAYS_MAX, Counts, Events, are_counts, pack_events, size_of, starts
 from rewind_cluster.errors import ProtocolError
-from rewind_cluster.names import MESSAGE_BYTES_MAX
 from rewind_cluster.wire import UINT_MAX, Frame, unpack_columns
 
 BATCH_APPENDS_MAX = 4096  # appends in one message
 BATCH_EVENTS_MAX = 65_536  # the mebibyte that a client gathers holds 32,768 at most, and then one append of 4,096
-BATCH_BYTES_MAX = MESSAGE_BYTES_MAX  # all frames together: a mebibyte, an append of 8 MiB, and their streams' names
+BATCH_BYTES_MAX = (
+    12 * 1024 * 1024
+)  # all frames together: a mebibyte, an append of 8 MiB, and their streams' names. What
+# a run becomes in a log, with a version for each part, must fit into a frame between nodes.
 RUN_FIELDS = 6
 FRAMES_PER_RUN = 2
 _INTEGERS_ONLY = {int}
@@ -97,11 +99,18 @@ def unpack_runs(frames: Sequence[Frame]) -> list[AppendRun]:
         raise ProtocolError(f"a batch came with {len(frames)} frames, not two for each run of appends")
     if len(frames) > FRAMES_PER_RUN * BATCH_APPENDS_MAX or sum(map(len, frames)) > BATCH_BYTES_MAX:
         raise ProtocolError(f"a batch is over the limit of {BATCH_APPENDS_MAX} runs or {BATCH_BYTES_MAX} bytes")
-    runs = [_unpack_run(_unpack_head(head), events) for head, events in zip(frames[::2], frames[1::2], strict=True)]
-    if sum(run.append_count for run in runs) > BATCH_APPENDS_MAX:
-        raise ProtocolError(f"a batch holds more than {BATCH_APPENDS_MAX} appends")
-    if sum(run.event_count for run in runs) > BATCH_EVENTS_MAX:
-        raise ProtocolError(f"a batch holds more than {BATCH_EVENTS_MAX} events")
+    runs: list[AppendRun] = []
+    appends = events = last_sequence = 0
+    for head, packed in zip(frames[::2], frames[1::2], strict=True):
+        run = _unpack_run(_unpack_head(head), packed)
+        appends += run.append_count
+        events += run.event_count
+        if appends > BATCH_APPENDS_MAX or events > BATCH_EVENTS_MAX:
+            raise ProtocolError(f"a batch holds more than {BATCH_APPENDS_MAX} appends or {BATCH_EVENTS_MAX} events")
+        if run.first_sequence <= last_sequence:
+            raise ProtocolError(f"a batch's numbers do not rise: {run.first_sequence} follows {last_sequence}")
+        last_sequence = run.sequences[-1]
+        runs.append(run)
     return runs
 
 

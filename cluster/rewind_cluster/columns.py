@@ -47,12 +47,11 @@ class Events(NamedTuple):
 
     def slice(self, start: int, stop: int) -> "Events":
         """Return the events from number `start` to before `stop`, counted from 0."""
-        return Events(
-            self.ids[start * ID_BYTES : stop * ID_BYTES],
-            self.types[start:stop],
-            self.datas[start:stop],
-            None if self.metadatas is None else self.metadatas[start:stop],
-        )
+        metadatas = None if self.metadatas is None else self.metadatas[start:stop]
+        if metadatas is not None and not any(metadatas):
+            metadatas = None  # it was a neighbour that had some
+        ids = self.ids[start * ID_BYTES : stop * ID_BYTES]
+        return Events(ids, self.types[start:stop], self.datas[start:stop], metadatas)
 
 
 def size_of(counts: Counts, length: int) -> int:

@@ -137,7 +137,8 @@ class _Applying:
                 self._index.sessions.opened(entry.index)
             elif record.kind == RecordKind.REFUSAL:
                 session, sequence, low, stream, expected, actual = unpack_refusal(record.payload)
-                self._settle(record, session, sequence, low, wrong_version(stream, expected, actual, logged=True))
+                answer = wrong_version(stream, expected, actual, logged=True)
+                self._settle(SessionRun(session, sequence, 1, entry.index, record.offset, low, answer))
             else:
                 raise DamagedError(
                     f"entry {entry.index} of partition {self._index.partition} holds a record of the unknown kind "
@@ -157,10 +158,11 @@ class _Applying:
         self._place = place + run.event_count
         self.runs.append(run)
         answer = done(run, entry.first_position + place, entry.timestamp + place)
-        self._settle(record, run.session, run.first_sequence, run.low, answer)
+        self._settle(
+            SessionRun(run.session, run.first_sequence, run.append_count, entry.index, record.offset, run.low, answer)
+        )
 
-    def _settle(self, record: Record, session: int, first: int, low: int, answer: list[Any]) -> None:
-        run = SessionRun(session, first, self._entry.index, record.offset, low, answer)
+    def _settle(self, run: SessionRun) -> None:
         self.settled.append(run if self._index.sessions.settled(run) else None)
 
     def _mismatch(self, what: str) -> DamagedError:

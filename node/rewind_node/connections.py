@@ -54,7 +54,7 @@ class Outbox:
     def __init__(self) -> None:
         self._messages: list[tuple[bytes, Frames]] = []
         self._answered: list[Burst] = []
-        self.bytes = 0  # of the opaque frames that are queued
+        self.bytes = 0  # of the opaque frames that are queued, and of what was opened to make them
 
     def send(self, client: Client, message: object, *frames: Frame) -> None:
         """Queue one message."""

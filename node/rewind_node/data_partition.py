@@ -212,6 +212,7 @@ class DataPartition(Replica):
         rows = [(append.first_version, append.position, append.timestamp, append.packed) for append in chunk.appends]
         position = self.index.position(message.context)
         self._outbox.send(client, StreamIs(message.request, chunk.version, position, chunk.more), pack_chunk(rows))
+        self._outbox.bytes += chunk.opened_bytes  # a small event may stand in a large record
 
     def _serve_names(self, client: Client, message: ListStreams) -> None:
         count = max(1, min(message.count_max, NAMES_MAX))

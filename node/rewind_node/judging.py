@@ -19,7 +19,7 @@ from rewind_node.overlay import Waiter
 from rewind_node.sessions import wrong_version
 
 if TYPE_CHECKING:
-    from rewind_node.reading import Reader
+    from rewind_node.reading import Reader, StoredRuns
 
 
 class Part(NamedTuple):
@@ -63,9 +63,9 @@ class Judgement:
         """The record that refuses every copy of the request."""
         return Refusal(self.session, self.sequence, self.low, *self.mismatch)
 
-    def verdict(self, reader: "Reader") -> Answer:
+    def verdict(self, reader: "Reader", runs: "StoredRuns") -> Answer:
         """Return the first answer, where the events stand already, or the refusal."""
-        earlier = reader.earlier_answer(self.context, self.parts)
+        earlier = reader.earlier_answer(self.context, self.parts, runs)
         return [self.sequence, *(earlier or wrong_version(*self.mismatch, logged=False))]
 
 

@@ -22,12 +22,12 @@ from rewind_node.applying import Applied, EventIndex
 from rewind_node.connections import Burst, Client, Outbox
 from rewind_node.judging import Judgement, Judging, Mismatch, Part
 from rewind_node.overlay import Overlay, Pending, TailSession, Waiters
-from rewind_node.reading import Reader
+from rewind_node.reading import Reader, StoredRuns
 from rewind_node.sessions import answer_of
 
 ENTRY_BODY_BYTES_TARGET = 1024 * 1024  # a draft this large is closed: replication and reads move whole entries
 TAIL_BYTES_MAX = 32 * 1024 * 1024  # uncommitted at one leader; beyond it appends are refused as `OVERLOADED`
-JUDGEMENTS_MAX = 10_000  # refusals under way at one leader, each with its request's event IDs
+JUDGEMENTS_MAX = 4096  # refusals under way at one leader, each with its request's event IDs
 OPENING_MAX = 1000  # sessions asked for in one turn; each is an entry, and a client needs one
 
 
@@ -211,7 +211,7 @@ class Leadership:
         if answer is not None:
             self._outbox.answer(burst, answer)
             return True
-        pending = tail.find(sequence)
+        pending = tail.pending.find(sequence)
         if pending is not None:
             pending.waiters.append((burst, sequence, sequence))
             return True
@@ -283,13 +283,16 @@ class Leadership:
 
     def _write(self, burst: Burst, run: AppendRun, context: int, tail: TailSession, judged: Judged) -> None:
         draft = self._draft(context)
+        if draft.body_bytes and draft.body_bytes + len(run.events) > ENTRY_BODY_BYTES_TARGET:
+            self._close(self._drafts.pop(context))
+            draft = self._draft(context)
         first, last = run.first_sequence, run.sequences[-1]
         stored = Run(
             burst.session, first, tail.low, draft.event_count, run.streams, judged.first_versions, run.counts, run.parts
         )
         pending = Pending(burst.session, first, last, [(burst, first, last)])
         draft.add(pack_run(stored, run.events), stored.event_count, RecordKind.RUN, stored, pending)
-        tail.add(pending)
+        tail.pending.add(pending)
         self._overlay.heads(context).update(judged.heads)
         if draft.body_bytes >= ENTRY_BODY_BYTES_TARGET:
             self._close(self._drafts.pop(context))
@@ -361,8 +364,9 @@ class Leadership:
 
     def judge_ready(self, applied: int) -> None:
         """Answer, or log, the refusals that have waited long enough."""
+        runs = StoredRuns()  # an import that is repeated asks for one after the other
         for judgement in self._judging.take_ready(applied):
-            answer = judgement.verdict(self._reader)
+            answer = judgement.verdict(self._reader, runs)
             tail = self._overlay.session(judgement.session)
             refused = answer[1] == Code.WRONG_VERSION
             if refused and judgement.open and tail is not None and not self._raft.transferring:
@@ -370,7 +374,7 @@ class Leadership:
                 pending = Pending(judgement.session, judgement.sequence, judgement.sequence, judgement.waiters)
                 draft = self._draft(judgement.context)
                 draft.add(pack_refusal(refusal), 0, RecordKind.REFUSAL, refusal, pending)
-                tail.add(pending)
+                tail.pending.add(pending)
                 continue
             if refused and judgement.open:
                 answer = [judgement.sequence, Code.OPEN, "the refusal could not be logged"]

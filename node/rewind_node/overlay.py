@@ -13,7 +13,7 @@ from rewind_cluster.entry import Entry, EntryKind
 from rewind_cluster.records import Record, RecordKind, iterate_body, unpack_refusal, unpack_run
 from rewind_node.applying import Applied, EventIndex
 from rewind_node.connections import Burst, Client
-from rewind_node.sessions import SESSIONS_MAX
+from rewind_node.sessions import SESSIONS_MAX, Numbered
 from rewind_node.store import SessionRun
 
 Waiter = tuple[Burst, int, int]  # who is to be answered for appends: their batch, and the first and last number
@@ -22,11 +22,11 @@ Ended = tuple[Waiter, SessionRun | None]  # and how they ended, or None where th
 
 @dataclass(slots=True, eq=False)
 class Pending:
-    """A run of a session's numbers, `first` to `last`, that an entry of the tail will settle."""
+    """A run of a session's numbers that an entry of the tail will settle."""
 
     session: int
-    first: int
-    last: int
+    first_sequence: int
+    last_sequence: int
     waiters: list[Waiter]
 
 
@@ -39,22 +39,20 @@ class Waiters:
     records: list[Record] = field(default_factory=list)  # the entry's, where this leader has made them
 
 
-@dataclass(slots=True)
 class TailSession:
-    """A session as the tail leaves it: its low-water mark, the highest number seen, and what is pending."""
+    """A session as the tail leaves it: its low-water mark, and the numbers that are pending."""
 
-    low: int
-    last: int
-    pending: list[Pending] = field(default_factory=list)
+    __slots__ = ("_settled", "low", "pending")
 
-    def add(self, pending: Pending) -> None:
-        """Take in a run that now stands in the tail."""
-        self.pending.append(pending)
-        self.last = max(self.last, pending.last)
+    def __init__(self, low: int, settled: int) -> None:
+        self.low = low
+        self.pending: Numbered[Pending] = Numbered()
+        self._settled = settled
 
-    def find(self, sequence: int) -> Pending | None:
-        """Return what will settle a number, if it is pending."""
-        return next((run for run in self.pending if run.first <= sequence <= run.last), None)
+    @property
+    def last(self) -> int:
+        """The highest number that has been seen."""
+        return max(self._settled, self.pending.last)
 
 
 class Overlay:
@@ -96,7 +94,7 @@ class Overlay:
         tail = self.session(pending.session)
         if tail is not None:  # else evicted since: its appends stand, its numbers are refused from now on
             tail.low = max(tail.low, low)
-            tail.add(pending)
+            tail.pending.add(pending)
 
     def enter(self, entry: Entry, waiters: Waiters) -> None:
         """Take in an entry that now stands in the log."""

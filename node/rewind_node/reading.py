@@ -4,6 +4,7 @@ Whatever is read is verified: the header's and the record's checksum, and that t
 promises. A mismatch is `DamagedError`, never served.
 """
 
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,8 @@ from rewind_cluster.records import RecordKind, Run, unpack_record, unpack_run
 from rewind_node.applying import EventIndex
 from rewind_node.judging import Part
 from rewind_node.store import Store, StreamRow
+
+OPEN_RUNS_MAX = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +39,21 @@ class StoredAppend:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Some of a stream's appends, in the order asked for. `more`: the stream goes on beyond them."""
+    """Some of a stream's appends, in the order asked for. `more`: the stream goes on beyond them.
+
+    `opened_bytes`: of all records that had to be opened to get at them.
+    """
 
     appends: list[StoredAppend]
     version: int
     more: bool
+    opened_bytes: int
 
 
 class StoredRun:
     """A record of appends, verified and unpacked: the parts of one stream are often found in one record."""
 
     def __init__(self, data: bytes, row: StreamRow) -> None:
-        self.place = (row.entry_index, row.offset)
         first_position, timestamp = read_place(data)
         offset = HEADER_BYTES + row.offset
         record = unpack_record(bytes(data[offset : offset + row.length]))
@@ -76,6 +82,27 @@ class StoredRun:
         return StoredAppend(row.first_version, self._position + start, self._timestamp + start, events, packed)
 
 
+class StoredRuns:
+    """The records that were opened last in one piece of work: what is read next is often in one of them."""
+
+    def __init__(self) -> None:
+        self.opened_bytes = 0
+        self._runs: OrderedDict[tuple[int, int], StoredRun] = OrderedDict()
+
+    def open(self, store: Store, partition: int, row: StreamRow) -> StoredRun:
+        """Return the record that a row leads to, verified."""
+        place = (row.entry_index, row.offset)
+        run = self._runs.get(place)
+        if run is None:
+            run = self._runs[place] = StoredRun(store.entry(partition, row.entry_index), row)
+            self.opened_bytes += row.length
+            if len(self._runs) > OPEN_RUNS_MAX:
+                self._runs.popitem(last=False)
+        else:
+            self._runs.move_to_end(place)
+        return run
+
+
 class Reader:
     """Reads of one data partition's applied state."""
 
@@ -91,55 +118,56 @@ class Reader:
         version = self._index.head(context, stream)
         start = after if after is not None else (version if reverse else 0)
         appends: list[StoredAppend] = []
-        count = size = 0
+        runs = StoredRuns()
+        count = 0
         last = start
-        for append in self._appends(context, stream, start, reverse=reverse):
+        for append in self._appends(context, stream, start, runs, reverse=reverse):
             appends.append(append)
-            size += len(append.packed)
             if reverse:
                 count += min(append.last_version, start) - append.first_version + 1
                 last = append.first_version
             else:
                 count += append.last_version - max(append.first_version, start + 1) + 1
                 last = append.last_version
-            if count >= count_max or size >= bytes_max:
+            if count >= count_max or runs.opened_bytes >= bytes_max:
                 break
         more = bool(appends) and (last > 1 if reverse else last < version)
-        return Chunk(appends, version, more)
+        return Chunk(appends, version, more, runs.opened_bytes)
 
-    def _appends(self, context: int, stream: str, start: int, *, reverse: bool) -> Iterator[StoredAppend]:
+    def _appends(
+        self, context: int, stream: str, start: int, runs: StoredRuns, *, reverse: bool
+    ) -> Iterator[StoredAppend]:
         if reverse and start < 1:
             return
         before: StreamRow | None = None
-        run: StoredRun | None = None
         for row in self._index.streams.rows(context, stream, start, reverse=reverse):
             if before is not None:
                 earlier, later = (row, before) if reverse else (before, row)
                 if earlier.last_version + 1 != later.first_version:
                     raise DamagedError(f"stream {stream!r} has a hole before version {later.first_version}")
             before = row
-            if run is None or run.place != (row.entry_index, row.offset):
-                run = StoredRun(self._store.entry(self._partition, row.entry_index), row)
-            yield run.part(stream, row)
+            yield runs.open(self._store, self._partition, row).part(stream, row)
 
-    def earlier_answer(self, context: int, parts: Sequence[Part]) -> list[Any] | None:
+    def earlier_answer(self, context: int, parts: Sequence[Part], runs: StoredRuns) -> list[Any] | None:
         """Return how an append ended whose events already stand where it expects them, or None."""
         places: list[tuple[int, int, int]] = []
         for stream, expected, ids in parts:
-            found = self._place_of(context, stream, expected, ids)
+            found = self._place_of(context, stream, expected, ids, runs)
             if found is None:
                 return None
             places.append(found)
         versions, positions, timestamps = map(list, zip(*places, strict=True))
         return [int(Code.OK), versions, positions, timestamps, None, None if len(parts) == 1 else [len(parts)]]
 
-    def _place_of(self, context: int, stream: str, expected: int, ids: bytes) -> tuple[int, int, int] | None:
+    def _place_of(
+        self, context: int, stream: str, expected: int, ids: bytes, runs: StoredRuns
+    ) -> tuple[int, int, int] | None:
         """Return version, position and timestamp of the last of the events that these IDs name."""
         last_version = expected + len(ids) // ID_BYTES
         if expected < 0 or self._index.head(context, stream) < last_version:
             return None
         version = expected
-        for append in self._appends(context, stream, expected, reverse=False):
+        for append in self._appends(context, stream, expected, runs, reverse=False):
             skipped = version + 1 - append.first_version
             taken = min(append.last_version, last_version) - version
             held = append.events.ids[skipped * ID_BYTES : (skipped + taken) * ID_BYTES]

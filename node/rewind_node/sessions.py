@@ -6,12 +6,12 @@ low-water marks and answers, whatever its clock says. It is kept in memory and, 
 Theory: Ongaro, "Consensus: Bridging Theory and Practice", 6.3 (implementing linearizable semantics).
 """
 
+from bisect import bisect_left, bisect_right, insort
 from collections import OrderedDict, deque
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from rewind_cluster.client_messages import Code
-from rewind_cluster.columns import starts
 from rewind_cluster.records import Run
 from rewind_node.connections import Answer
 from rewind_node.store import SessionRun
@@ -20,29 +20,86 @@ SESSIONS_MAX = 4096  # per partition; with a full window each they take some 100
 SessionKey = tuple[int, int]  # session, first sequence number of a run
 
 
-class Session:
-    """One session. `runs` are how its appends ended, in log order; `last` is the highest number among them."""
+class HasNumbers(Protocol):
+    """Anything that is about a run of a session's numbers."""
 
-    __slots__ = ("last", "low", "runs")
+    @property
+    def first_sequence(self) -> int:
+        """The first number."""
+        ...
+
+    @property
+    def last_sequence(self) -> int:
+        """The last number."""
+        ...
+
+
+R = TypeVar("R", bound=HasNumbers)
+
+
+class Numbered(Generic[R]):
+    """Runs of one session's numbers that do not overlap, to be found by any of their numbers."""
+
+    __slots__ = ("_by_first", "_firsts", "last")
+
+    def __init__(self) -> None:
+        self.last = 0  # the highest number there ever was
+        self._firsts: list[int] = []
+        self._by_first: dict[int, R] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._firsts)
+
+    def add(self, run: R) -> None:
+        """Take in a run: nearly always one beyond all others."""
+        insort(self._firsts, run.first_sequence)
+        self._by_first[run.first_sequence] = run
+        self.last = max(self.last, run.last_sequence)
+
+    def find(self, sequence: int) -> R | None:
+        """Return the run that holds a number, or None."""
+        place = bisect_right(self._firsts, sequence)
+        run = self._by_first[self._firsts[place - 1]] if place else None
+        return run if run is not None and sequence <= run.last_sequence else None
+
+    def remove(self, run: R) -> None:
+        """Forget a run."""
+        del self._by_first[run.first_sequence]
+        del self._firsts[bisect_left(self._firsts, run.first_sequence)]
+
+
+class Session:
+    """One session. `runs` are how its appends ended, in log order."""
+
+    __slots__ = ("_numbers", "low", "runs")
 
     def __init__(self) -> None:
         self.low = 1
-        self.last = 0
         self.runs: deque[SessionRun] = deque()
+        self._numbers: Numbered[SessionRun] = Numbered()
+
+    @property
+    def last(self) -> int:
+        """The highest number that has been settled."""
+        return self._numbers.last
 
     def add(self, run: SessionRun) -> None:
         """Take in a run."""
         self.runs.append(run)
-        self.last = max(self.last, run.last_sequence)
+        if run.count:
+            self._numbers.add(run)
+
+    def drop_first(self) -> SessionRun:
+        """Forget the run that came first in the log, and return it."""
+        run = self.runs.popleft()
+        if run.count:
+            self._numbers.remove(run)
+        return run
 
     def answer(self, sequence: int) -> Answer | None:
         """Return what was answered under a number, if it is remembered."""
-        if not self.low <= sequence <= self.last:
-            return None
-        for run in self.runs:
-            if run.first_sequence <= sequence < run.first_sequence + run.count:
-                return answer_of(run, sequence, sequence)
-        return None
+        run = self._numbers.find(sequence) if sequence >= self.low else None
+        return None if run is None else answer_of(run, sequence, sequence)
 
 
 class SessionTable:
@@ -68,7 +125,7 @@ class SessionTable:
     def opened(self, index: int) -> None:
         """Take in a record that opened a session, and evict the least recently used beyond `SESSIONS_MAX`."""
         session = self._sessions[index] = Session()
-        self._keep(session, SessionRun(index, 0, index, 0, session.low, []))
+        self._keep(session, SessionRun(index, 0, 0, index, 0, session.low, []))
         while len(self._sessions) > SESSIONS_MAX:
             evicted, gone = self._sessions.popitem(last=False)
             for run in gone.runs:
@@ -87,7 +144,7 @@ class SessionTable:
         if run.low > session.low:
             session.low = run.low
             while len(session.runs) > 1 and session.runs[0].last_sequence < run.low:
-                self._drop((run.session, session.runs.popleft().first_sequence))
+                self._drop((run.session, session.drop_first().first_sequence))
         return True
 
     def _keep(self, session: Session, run: SessionRun) -> None:
@@ -120,8 +177,12 @@ def answer_of(run: SessionRun, first: int, last: int) -> Answer:
     if first == run.first_sequence and last == run.last_sequence:
         return [first, *run.answer]
     code, last_versions, position, timestamp, counts, parts = run.answer
-    pieces = list(starts(parts, run.count))[first - run.first_sequence : last - run.first_sequence + 1]
-    start, stop = pieces[0][0], pieces[-1][1]
+    skipped, taken = first - run.first_sequence, last - first + 1
+    if parts is not None:
+        parts = parts[: skipped + taken]
+        skipped, parts = sum(parts[:skipped]), parts[skipped:]
+        taken = sum(parts)
+    start, stop = skipped, skipped + taken
     before = start if counts is None else sum(counts[:start])
     return [
         first,
@@ -130,5 +191,5 @@ def answer_of(run: SessionRun, first: int, last: int) -> Answer:
         position + before,
         timestamp + before,
         None if counts is None else counts[start:stop],
-        None if parts is None else [piece[1] - piece[0] for piece in pieces],
+        parts,
     ]

@@ -9,7 +9,7 @@
     streams    partition 2, context 4, stream in UTF-8,  index 8, offset 4, length 4, count 4
                0x00, first version 8
     positions  partition 2, context 4, first position 8  index 8, count 4
-    sessions   partition 2, session 8, first sequence 8  index 8, offset 4, low 8, answer in msgpack
+    sessions   partition 2, session 8, first sequence 8  count 4, index 8, offset 4, low 8, answer in msgpack
 
 Numbers are sizes in bytes; integers are big-endian, so that keys sort as numbers do. The 0x00 cannot occur in a
 stream's name, so streams sort bytewise and no stream's rows lie between another's. An entry has a checksum of its own;
@@ -48,7 +48,7 @@ CHECKSUM = Struct(">I")
 STATE = Struct(">QQQQQQI")
 STREAM_ROW = Struct(">QIII")
 POSITION_ROW = Struct(">QI")
-RUN_HEAD = Struct(">QIQ")
+RUN_HEAD = Struct(">IQIQ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,29 +100,19 @@ class PositionRow:
 
 @dataclass(frozen=True, slots=True)
 class SessionRun:
-    """How a run of a session's appends ended, or that the session was opened.
+    """How `count` of a session's appends ended, numbered from `first_sequence` on; 0 tells that it was opened.
 
     `index` and `offset` are the place of its record in the log: it decides who was used least recently. `answer` is
-    what `AppendsDone` holds after the first number; empty for a session that was opened.
+    what `AppendsDone` holds after the first number.
     """
 
     session: int
     first_sequence: int
+    count: int
     index: int
     offset: int
     low: int
     answer: list[Any]
-
-    @property
-    def count(self) -> int:
-        """How many appends it is about."""
-        if not self.answer:
-            return 0
-        code, *fields = self.answer
-        if code:
-            return 1
-        last_versions, _, _, _, parts = fields
-        return len(last_versions if parts is None else parts)
 
     @property
     def last_sequence(self) -> int:
@@ -265,7 +255,7 @@ def session_key(partition: int, session: int, first_sequence: int) -> bytes:
 def pack_session_run(partition: int, run: SessionRun) -> tuple[bytes, bytes]:
     """Return key and value of a session's run."""
     key = session_key(partition, run.session, run.first_sequence)
-    return key, seal(key, RUN_HEAD.pack(run.index, run.offset, run.low) + msgpack.packb(run.answer))
+    return key, seal(key, RUN_HEAD.pack(run.count, run.index, run.offset, run.low) + msgpack.packb(run.answer))
 
 
 def unpack_session_run(key: bytes, value: bytes) -> SessionRun:
@@ -273,14 +263,11 @@ def unpack_session_run(key: bytes, value: bytes) -> SessionRun:
     payload = unseal(SESSIONS, key, value)
     try:
         _, session, first_sequence = SESSION_KEY.unpack(key)
-        index, offset, low = RUN_HEAD.unpack_from(payload)
-        run = SessionRun(
-            session, first_sequence, index, offset, low, msgpack.unpackb(memoryview(payload)[RUN_HEAD.size :])
-        )
-        assert run.count >= 0  # reads all of the answer
+        count, index, offset, low = RUN_HEAD.unpack_from(payload)
+        answer = msgpack.unpackb(memoryview(payload)[RUN_HEAD.size :])
     except Exception as error:  # msgpack raises what it likes about bytes that are none of its own
         raise DamagedError(f"the row {key.hex()} of table {SESSIONS} cannot be read: {error}") from error
-    return run
+    return SessionRun(session, first_sequence, count, index, offset, low, answer)
 
 
 def _unpack(shape: Struct, table: str, key: bytes, payload: bytes) -> tuple[Any, ...]:

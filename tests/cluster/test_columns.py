@@ -51,6 +51,11 @@ def runs(draw: st.DrawFn) -> AppendRun:
 
 @given(st.lists(runs(), min_size=1, max_size=4))
 def test_runs_arrive_as_they_were_sent(sent: list[AppendRun]) -> None:
+    first = 1
+    for number, run in enumerate(sent):
+        sent[number] = run._replace(first_sequence=first)
+        first = sent[number].sequences[-1] + 1 + number
+
     assert unpack_runs(pack_runs(sent)) == sent
 
 
@@ -68,7 +73,9 @@ def test_a_split_run_holds_the_same_appends_one_by_one(run: AppendRun) -> None:
     pieces = [check_events(single.events, single.event_count) for single in singles]
     assert b"".join(piece.ids for piece in pieces) == events.ids
     assert [data for piece in pieces for data in piece.datas] == events.datas
-    assert [each for piece in pieces for each in piece.metadatas or []] == list(events.metadatas or [])
+    none = [None]
+    metadatas = [each for piece in pieces for each in piece.metadatas or none * piece.event_count]
+    assert metadatas == list(events.metadatas or none * events.event_count)
 
 
 def test_where_pieces_start_and_stop() -> None:
@@ -118,7 +125,15 @@ def test_a_batch_of_too_many_appends_is_refused() -> None:
 
     assert len(unpack_runs(pack_runs([run]))) == 1
     with pytest.raises(ProtocolError):
-        unpack_runs(pack_runs([run, run]))
+        unpack_runs(pack_runs([run, run._replace(first_sequence=half + 1)]))
+
+
+def test_numbers_that_do_not_rise_are_refused() -> None:
+    run = a_run()
+
+    assert len(unpack_runs(pack_runs([run, run._replace(first_sequence=4)]))) == 2
+    with pytest.raises(ProtocolError):
+        unpack_runs(pack_runs([run, run._replace(first_sequence=3)]))
 
 
 def test_the_largest_append_of_a_run_is_counted_in_events() -> None:

@@ -3,9 +3,11 @@
 import pytest
 from appends_by_hand import answers_by_number
 
-from rewind_cluster.batches import AppendRun, pack_runs
-from rewind_cluster.client_messages import SESSION_WINDOW, AppendBatch, AppendsDone, Code
-from rewind_cluster.columns import Events, pack_events
+from rewind_cluster.batches import BATCH_BYTES_MAX, AppendRun, pack_runs
+from rewind_cluster.client_messages import SESSION_WINDOW, AppendBatch, AppendsDone, Code, Refused
+from rewind_cluster.columns import Events, pack_events, unpack_events
+from rewind_cluster.names import APPEND_BYTES_MAX, APPEND_EVENTS_MAX, MESSAGE_BYTES_MAX
+from rewind_node.reading import StoredRun
 
 STREAM = "{run}"
 
@@ -164,3 +166,81 @@ def test_a_follower_that_takes_over_knows_what_a_run_has_led_to(cluster, client,
     send(client, successor, partition, [run_of(1, [one(0, "a"), one(1, "b"), one(2, "c")], b"\1\1\0")], epoch=2)
 
     assert answers(client, 3) == {**first, 3: [[3, 3]]}
+
+
+def test_a_neighbour_with_metadata_does_not_make_an_append_too_large(cluster, client, partition):
+    names = [f"{number:04}" for number in range(APPEND_EVENTS_MAX)]
+    room = APPEND_BYTES_MAX - len(run_of(1, [[(STREAM, -1, names)]]).events)
+    padding = b"." * (room // APPEND_EVENTS_MAX - 3)
+    events = unpack_events(run_of(1, [[(STREAM, -1, names)], one(-1, "m")]).events)
+    datas = [data + padding for data in events.datas[:-1]] + [b""]
+    packed = pack_events(events._replace(datas=datas, metadatas=[None] * APPEND_EVENTS_MAX + [b"\x80"]))
+    both = run_of(1, [[(STREAM, -1, names)], one(-1, "m")])._replace(events=packed)
+
+    send(client, cluster.leader(partition), partition, [both])
+
+    assert answers(client, 2) == {1: [[4096, 4096]], 2: [[4097, 4097]]}
+
+
+def test_an_entry_of_the_largest_runs_fits_into_a_frame_between_nodes(cluster, client, partition):
+    leader = cluster.leader(partition)
+    small = run_of(1, [one(-1, "x")])
+    small = small._replace(events=pack_events(unpack_events(small.events)._replace(datas=[bytes(1_000_000)])))
+    parts, appends = 45, 1000
+    streams = [("{run}" + f"{place}-{append}").ljust(250, "n") for append in range(appends) for place in range(parts)]
+    count = len(streams)
+    events = pack_events(Events(bytes(16 * count), ["T"] * count, [b""] * count, None))
+    large = AppendRun(2, b"", streams, [-1] * count, None, [parts] * appends, events)
+    assert sum(map(len, pack_runs([large]))) > BATCH_BYTES_MAX * 0.9
+
+    send(client, leader, partition, [small])
+    send(client, leader, partition, [large])
+    answers(client, appends + 1)
+
+    log = leader.core.replicas[partition].raft.log
+    assert max(len(log.entry(index).data) for index in range(1, log.last_index + 1)) < MESSAGE_BYTES_MAX * 0.9
+
+
+def test_a_run_that_is_appended_again_elsewhere_is_opened_once(cluster, client, partition, monkeypatch):
+    leader = cluster.leader(partition)
+    appends = [one(0, f"e{number}", f"{STREAM}-{number}") for number in range(500)]
+    send(client, leader, partition, [run_of(1, appends)])
+    first = answers(client, 500)
+    other = cluster.client("other")
+    opened = []
+    monkeypatch.setattr(StoredRun, "__init__", lambda *a, init=StoredRun.__init__: (opened.append(a), init(*a))[1])
+
+    send(other, leader, partition, [run_of(1, appends)])
+
+    assert answers(other, 500) == first
+    assert len(opened) == 1
+
+
+def test_a_chunk_opens_no_more_bytes_than_it_may_hold(cluster, client, partition):
+    leader = cluster.leader(partition)
+    for number in range(20):
+        others = [one(0, f"o{number}-{other}", f"{STREAM}-{number}-{other}") for other in range(100)]
+        send(
+            client,
+            leader,
+            partition,
+            [run_of(number * 101 + 1, [one(-1, f"e{number}"), *others])],
+            low=number * 101 + 1,
+        )
+        answers(client, 101)
+    reader = leader.core.replicas[partition].reader
+
+    chunk = reader.chunk(1, STREAM, 0, 1000, 20_000, reverse=False)
+
+    assert chunk.more
+    assert 1 <= len(chunk.appends) < 10
+    assert client.read(STREAM) == [f"e{number}" for number in range(20)]
+
+
+def test_numbers_that_do_not_rise_end_the_connection_s_state(cluster, client, partition):
+    same = run_of(1, [one(-1, "a")])
+
+    send(client, cluster.leader(partition), partition, [same, same])
+
+    message, _ = client.await_message(lambda message: isinstance(message, Refused))
+    assert message.code == "malformed"

@@ -179,7 +179,7 @@ class StoreModel(RuleBasedStateMachine):
 
     @rule(partition=PARTITIONS, session=NUMBERS, first=NUMBERS, answer=ANSWERS)
     def put_run(self, partition: int, session: int, first: int, answer: list[Any]) -> None:
-        run = SessionRun(session, first, 1, 0, 1, answer)
+        run = SessionRun(session, first, 1, 1, 0, 1, answer)
         self.store.put_session_runs(partition, [run])
         self.model.runs[partition, session, first] = run
 

@@ -53,7 +53,7 @@ def directory(tmp_path: Path, entries: list[Entry]) -> Path:
     store.append_entries(1, entries)
     store.add_stream_rows(1, 4, [("ä", [StreamRow(1, 2, 3, 0, 10)]), ("b", [StreamRow(5, 1, 3, 10, 10)])])
     store.put_position(1, 4, 1, 3, 3)
-    store.put_session_runs(1, [SessionRun(1, 2, 3, 0, 1, [1, "s", 0, 1, True])])
+    store.put_session_runs(1, [SessionRun(1, 2, 1, 3, 0, 1, [1, "s", 0, 1, True])])
     store.commit()
     opened.close()
     return tmp_path

@@ -69,7 +69,7 @@ def test_every_flipped_bit_of_a_value_is_told(store: Store, table: str) -> None:
     store.put_replica_state(1, STATE)
     store.add_stream_rows(1, 1, [("s", [StreamRow(1, 3, 10, 0, 100)])])
     store.put_position(1, 1, 1, 3, 10)
-    store.put_session_runs(1, [SessionRun(5, 1, 10, 0, 1, [0, [1], 1, 9, None, None])])
+    store.put_session_runs(1, [SessionRun(5, 1, 1, 10, 0, 1, [0, [1], 1, 9, None, None])])
     ((key, value),) = store.engine.scan(table, b"", b"\xff" * 9)
     reads = {
         "node": lambda: store.node_value("k"),
@@ -216,7 +216,7 @@ def test_indexes_are_dropped_in_slices_with_the_applied_mark_gone_first(machine:
     store.add_stream_rows(1, 1, [("s", [StreamRow(version, 1, version, 0, 9) for version in range(1, 10)])])
     store.add_stream_rows(2, 1, [("s", [StreamRow(1, 30, 30, 0, 9)])])
     store.put_position(1, 1, 1, 9, 1)
-    store.put_session_runs(1, [SessionRun(5, 0, 5, 0, 1, [])])
+    store.put_session_runs(1, [SessionRun(5, 0, 0, 5, 0, 1, [])])
     store.commit()
 
     first = store.drop_indexes(1, 3)

@@ -158,12 +158,12 @@ def test_contexts_are_those_with_events_in_the_partition(store: Store) -> None:
 
 def test_session_runs_are_kept_replaced_and_forgotten(store: Store) -> None:
     runs = [
-        SessionRun(5, 0, 5, 0, 1, []),
-        SessionRun(5, 3, 9, 4, 2, [0, [1, 2], 1, 9, None, None]),
-        SessionRun(5, 6, 9, 9, 2, [1, "s", 0, 2, True]),
+        SessionRun(5, 0, 0, 5, 0, 1, []),
+        SessionRun(5, 3, 2, 9, 4, 2, [0, [1, 2], 1, 9, None, None]),
+        SessionRun(5, 6, 1, 9, 9, 2, [1, "s", 0, 2, True]),
     ]
-    other = SessionRun(5, 3, 9, 4, 2, [])
-    store.put_session_runs(1, [*runs, SessionRun(5, 9, 1, 1, 1, [])])
+    other = SessionRun(5, 3, 0, 9, 4, 2, [])
+    store.put_session_runs(1, [*runs, SessionRun(5, 9, 0, 1, 1, 1, [])])
     store.put_session_runs(2, [other])
 
     store.put_session_runs(1, [replace(runs[0], low=3)])

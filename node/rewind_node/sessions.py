@@ -52,7 +52,8 @@ class Numbered(Generic[R]):
 
     def add(self, run: R) -> None:
         """Take in a run: nearly always one beyond all others."""
-        insort(self._firsts, run.first_sequence)
+        if run.first_sequence not in self._by_first:
+            insort(self._firsts, run.first_sequence)
         self._by_first[run.first_sequence] = run
         self.last = max(self.last, run.last_sequence)
 
@@ -63,9 +64,10 @@ class Numbered(Generic[R]):
         return run if run is not None and sequence <= run.last_sequence else None
 
     def remove(self, run: R) -> None:
-        """Forget a run."""
-        del self._by_first[run.first_sequence]
-        del self._firsts[bisect_left(self._firsts, run.first_sequence)]
+        """Forget a run, unless another one has taken its place."""
+        if self._by_first.get(run.first_sequence) is run:
+            del self._by_first[run.first_sequence]
+            del self._firsts[bisect_left(self._firsts, run.first_sequence)]
 
 
 class Session:

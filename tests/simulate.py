@@ -18,7 +18,6 @@ from tempfile import TemporaryDirectory
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from simulator.campaign import SeedResult, Totals, finished, resumed, run_seed, run_seeds
 from simulator.coverage import CoreCoverage, report
 from simulator.flavours import draw_plan

@@ -67,12 +67,10 @@ def log_of_store(store: Store, partition: int, node: str, committed: int | None 
 
     The stored mark trails the core by up to a checkpoint.
     """
-    state = store.replica_state(partition)
-    log = StoredLog(node, partition)
-    if committed is not None:
-        log.committed = committed
-    elif state is not None:
-        log.committed = state.applied
+    if committed is None:
+        state = store.replica_state(partition)
+        committed = 0 if state is None else state.applied
+    log = StoredLog(node, partition, committed)
     for index in range(1, store.last_index(partition) + 1):
         try:
             log.entries.append(_stored_entry(Entry.decode(store.entry(partition, index))))

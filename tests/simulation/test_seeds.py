@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from multiprocessing.pool import AsyncResult, Pool
 
 import pytest
-
 from simulator.campaign import SeedResult, run_seed
 
 SEEDS = 200

@@ -3,19 +3,26 @@
 from collections import Counter
 
 import pytest
-
 from histories.history import Outcome as Answer
-from simulator.flavours import FLAVOURS, draw_plan
+from simulator.flavours import FLAVOURS, draw_plan, flavour_of
 from simulator.operations import KINDS
+from simulator.plan import Operation
 from simulator.run import Outcome, run
 
-CALM_SEED, CUTS_SEED = 9, 2
+CALM_SEED, CUTS_SEED = (
+    next(seed for seed in range(len(FLAVOURS)) if flavour_of(seed).name == name) for name in ("calm", "cuts")
+)
 
 
 @pytest.fixture(scope="module")
 def outcome() -> Outcome:
     """Return what a seed with cuts came to."""
     return run(draw_plan(CUTS_SEED))
+
+
+def is_recorded(operation: Operation) -> bool:
+    """Return whether an operation must be in the history: reads that wait for an election may not come to that."""
+    return operation.kind not in ("pause", "restart") and not operation.arguments.get("wait_ms")
 
 
 @pytest.mark.parametrize("seed", range(2 * len(FLAVOURS)))
@@ -46,11 +53,10 @@ def test_every_kind_of_operation_is_drawn():
 
 
 def test_all_that_was_planned_is_done_and_recorded(outcome):
-    planned = {each.number: each for each in outcome.plan.operations if each.kind not in ("pause", "restart")}
+    planned = {each.number: each for each in outcome.plan.operations if is_recorded(each)}
 
-    recorded = Counter(each.number for each in outcome.records.operations.values() if each.number in planned)
+    recorded = Counter(each.number for each in outcome.records.operations.values())
 
-    assert set(recorded) == set(planned)
     for number, operation in planned.items():
         assert recorded[number] >= operation.arguments.get("appends", 1)
 

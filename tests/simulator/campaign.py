@@ -76,12 +76,9 @@ def run_seed(seed: int, data_file: Path | None = None) -> SeedResult:
 
 def finished(path: Path) -> list[SeedResult]:
     """Return the results in a file. Its last line may have been cut off by whatever ended the campaign."""
-    results = []
     text = path.read_text(encoding="utf-8") if path.exists() else ""
-    for line in text.splitlines(keepends=True):
-        if line.endswith("\n"):
-            results.append(SeedResult(**json.loads(line)))
-    return results
+    lines = text.splitlines(keepends=True)
+    return [SeedResult(**json.loads(line)) for line in lines if line.endswith("\n")]
 
 
 @contextmanager

@@ -52,11 +52,17 @@ def change_membership(world: World, random: Random) -> None:
     led = _led_partition(world, random)
     if led is None:
         return
-    host, replica = led
+    propose_step(world, random, *led)
+
+
+def propose_step(world: World, random: Random, host: Host, replica: Replica) -> None:
+    """Propose a step through a partition's leader, whether or not it has committed anything in its term."""
     if any(is_missing(other, replica.partition) for other in world.hosts if not other.lost):
         world.note("left-out", partition=replica.partition, why="a replica is damaged")
         return
     steps = [step for step in _steps(world, replica) if has_majority(world, replica.partition, step[1])]
+    if not replica.raft.committed_in_term:
+        steps = [step for step in steps if step[2] is None]  # it will be refused: nothing is to be made ready for it
     if not steps:
         world.note("left-out", partition=replica.partition, why="no step makes sense")
         return

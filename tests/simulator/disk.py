@@ -81,13 +81,22 @@ class FaultyEngine(MemoryEngine):
         begin_us = watch.now_us
         watch.now_us = max(begin_us + self._random.randint(*COMMIT_US) * self.slowness, self.stuck_until_us)
         if self.free_bytes < 0:
+            self._roll_back()
             raise StorageFullError("the simulated disk is full")
         failed = self.failing
         if not failed or self._random.random() < 0.5:
             self._writes += 1
             self.commits.append(Commit(len(self._undo), begin_us, watch.now_us))
+        else:
+            self._roll_back()
         if failed:
             raise StorageFailedError("the simulated disk fails")
+
+    def _roll_back(self) -> None:
+        """Take back what was written since the last commit, as LMDB does with a transaction that fails."""
+        committed, self._undo = self._undo[: self._covered], self._undo[self._covered :]
+        self.crash()
+        self._undo = committed
 
     def settle(self, now_us: int) -> None:
         """Forget how to take back what is durable by now."""

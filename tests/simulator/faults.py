@@ -23,6 +23,7 @@ FAULT_KINDS: Mapping[str, float] = {
     "crash-majority": 3,
     "crash-all": 2,
     "stop": 3,
+    "roll": 3,
     "pause": 7,
     "cut": 5,
     "cut-one-way": 6,
@@ -46,8 +47,21 @@ FAULT_KINDS: Mapping[str, float] = {
     "clock-jump": 4,
     "transfer": 4,
     "membership": 6,
+    "hound": 4,
+    "swing": 4,
 }
-_ALL = ("crash-all", "cut-in-two", "cut-ring", "slow-network", "bad-network", "transfer", "membership")
+_ALL = (
+    "crash-all",
+    "roll",
+    "cut-in-two",
+    "cut-ring",
+    "slow-network",
+    "bad-network",
+    "transfer",
+    "membership",
+    "hound",
+    "swing",
+)
 _PAIRS = ("cut", "cut-one-way", "drop-connections")
 FAULTS_MIN, FAULTS_MAX = 6, 16
 LONG_US = 6_000_000
@@ -107,6 +121,7 @@ _DOINGS: Mapping[str, Callable[[Misfortune], None]] = {
     "crash-majority": misfortunes.crash_several,
     "crash-all": misfortunes.crash_several,
     "stop": misfortunes.stop,
+    "roll": misfortunes.roll,
     "pause": misfortunes.pause,
     "cut": misfortunes.cut_pair,
     "cut-one-way": misfortunes.cut_one_way,
@@ -130,4 +145,6 @@ _DOINGS: Mapping[str, Callable[[Misfortune], None]] = {
     "clock-jump": misfortunes.clock_jump,
     "transfer": misfortunes.transfer,
     "membership": misfortunes.membership,
+    "hound": misfortunes.hound,
+    "swing": misfortunes.swing,
 }

@@ -1,14 +1,15 @@
-"""What a run may find: a promise that the checker finds broken, a cluster that does not come back, code that breaks down."""
+"""What a run may find: a broken promise, a cluster that does not come back, code that breaks down."""
 
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
+from histories.history import Operation
+from histories.violations import Violation
+
 import rewind
 import rewind_cluster
 import rewind_node
-from histories.history import Operation
-from histories.violations import Violation
 
 CORE_CRASH = "crash of the core"
 CLIENT_CRASH = "crash of the client"

@@ -36,17 +36,21 @@ class Flavour:
 
 FLAVOURS = (
     Flavour("everything"),
-    Flavour("crashes", ("crash", "crash-at-step", "crash-majority", "crash-all", "stop", "drop-connections")),
-    Flavour("cuts", ("cut", "cut-one-way", "cut-off", "cut-in-two", "cut-ring", "cut-client", "pause")),
+    Flavour(
+        "crashes",
+        ("crash", "crash-at-step", "crash-majority", "crash-all", "stop", "roll", "drop-connections", "hound"),
+    ),
+    Flavour("cuts", ("cut", "cut-one-way", "cut-off", "cut-in-two", "cut-ring", "cut-client", "pause", "hound")),
     Flavour(
         "disks", ("slow-disk", "stuck-disk", "failing-disk", "full-disk", "flip-record", "flip-header", "flip-row")
     ),
     Flavour("clocks", ("clock-fast", "clock-jump", "pause", "crash", "transfer")),
     Flavour("founding", ("crash", "wipe", "cut", "cut-off", "crash-at-step", "pause"), late_chance=0.6, early=0.5),
     Flavour("five nodes", nodes=(5,), late_chance=0.3),
-    Flavour("memberships", ("crash", "cut-off", "transfer", "pause"), late_chance=0.6, memberships_chance=1.0),
+    Flavour("memberships", ("crash", "cut-off", "transfer", "hound", "swing"), late_chance=0.6, memberships_chance=1.0),
     Flavour("lossy", ("bad-network", "slow-network", "drop-connections", "cut-one-way", "transfer"), worst=0.1),
-    Flavour("calm", ("transfer", "drop-connections", "pause")),
+    Flavour("elections", ("hound", "swing", "transfer"), nodes=(3, 5), memberships_chance=0.3),
+    Flavour("calm", ("transfer", "drop-connections", "pause", "roll")),
 )
 
 
@@ -67,7 +71,8 @@ def draw_plan(seed: int) -> Plan:
         faults = [replace(fault, at_us=early[i]) if i in hurried else fault for i, fault in enumerate(faults)]
         faults.sort(key=lambda fault: fault.at_us)
     operations = draw_operations(source(seed, "operations"), shape)
-    cut = tuple(random.sample(range(shape.nodes), 2)) if random.random() < KEPT_CUT_CHANCE else None
+    sender, receiver = random.sample(range(shape.nodes), 2)
+    cut = (sender, receiver) if random.random() < KEPT_CUT_CHANCE else None
     return Plan(seed, shape, tuple(faults), tuple(operations), cut)
 
 
@@ -78,7 +83,7 @@ def _draw_shape(random: Random, flavour: Flavour) -> Shape:
         nodes=nodes,
         late_nodes=int(random.random() < flavour.late_chance),
         partitions=random.choice((2, 2, 3, 4)),
-        replication_factor=random.choice((3, 3, 3, 5)) if nodes >= 5 else 3,  # noqa: PLR2004 - voters need nodes
+        replication_factor=random.choice((3, 3, 5)) if nodes >= 5 else 3,
         clients=random.randint(2, 4),
         duration_us=random.randint(*DURATION_US),
         memberships=random.random() < flavour.memberships_chance,
@@ -87,7 +92,7 @@ def _draw_shape(random: Random, flavour: Flavour) -> Shape:
 
 
 def _draw_network(random: Random, flavour: Flavour) -> NetworkProfile:
-    if random.random() < 0.3 and flavour.worst < 0.1:  # noqa: PLR2004 - the lossy flavour is never calm
+    if random.random() < 0.3 and flavour.worst < 0.1:
         return CALM
     worst = flavour.worst
     delay_us = random.choice(DELAYS_US)

@@ -130,7 +130,7 @@ class Host(Machine):
             pid=self.starts,
             pick=random.randint,
             new_id=lambda: f"{random.getrandbits(128):032x}",
-            log=NodeLog(world, self.name),
+            log=NodeLog(self),
             now_us=self.clock.monotonic_us(self.watch.now_us),
             wall_us=self.clock.wall_us(self.watch.now_us),
         )
@@ -280,9 +280,10 @@ class Host(Machine):
         self.stay_down(self._stopped_for_us)
 
     def _crash_within(self, crash: CrashStep, begun_us: int) -> None:
-        """Crash at a step of the turn that has just run: right before a message leaves, or amid a commit."""
+        """Crash at a step of the turn that has run: right before a message leaves, amid a commit, or at its end."""
         commits_us = [(commit.begin_us + commit.end_us) // 2 for commit in self.engine.commits]
         steps_us = sorted([*(left_us - 1 for left_us in self._transport.steps_us), *commits_us])
+        steps_us += [self.busy_us] if steps_us else []
         if not steps_us or (crash.committing and not commits_us):
             return
         self._crash_step = None
@@ -298,12 +299,14 @@ class Host(Machine):
 class NodeLog:
     """What a node says, as lines of the trace."""
 
-    def __init__(self, world: "World", name: str) -> None:
-        self._world = world
-        self._name = name
+    def __init__(self, host: Host) -> None:
+        self._host = host
 
     def info(self, event: str, **facts: Any) -> None:
-        """Note an event."""
-        self._world.note("log", host=self._name, event=event, **facts)
+        """Note an event, and tell whoever listens."""
+        world = self._host.world
+        world.note("log", host=self._host.name, event=event, **facts)
+        for listener in world.listeners:
+            listener(self._host, event, facts)
 
     warning = error = info

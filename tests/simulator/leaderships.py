@@ -54,7 +54,7 @@ class Leaderships:
         return len(self.seen) - len(self._newest)
 
     def suspect(self, partition: int, choice: int) -> Host:
-        """Return a host that may think it leads a partition and does not: one that does, else one that did, else any."""
+        """Return a host that may wrongly think it leads a partition: one that does, else one that did, else any."""
         hosts = self._world.hosts
         newest = self._newest.get(partition)
         if newest is None:

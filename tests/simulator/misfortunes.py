@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rewind_node.store_layout import INDEX_TABLES, LOG_PREFIX, RAFT, U16, partition_range
 from simulator import changes
 from simulator.connection import DIALLER, LISTENER
+from simulator.contests import Hounding, Swing
 from simulator.host import Host
 from simulator.machine import Machine
 from simulator.promises import may_lose, may_miss
@@ -21,6 +22,8 @@ FAST = 3
 SLOW_DISK = (5, 60)
 SLOW_NETWORK = (10, 100)
 STEPS_MAX = 12
+ROLL_EVERY_US = (150_000, 1_500_000)
+ROLL_DOWN_US = (10_000, 500_000)
 TOGETHER_US = 60_000  # several hosts crash within so long of one another, or at one instant
 BREACHED, EXHAUSTED, BRIMFUL = (0.26, 0.95), (0.02, 0.24), (0.0, 0.005)  # free space as shares of the reserve
 
@@ -98,6 +101,24 @@ def _crash_for(host: Host, for_us: int, notice: bool, torn: bool) -> None:
 def stop(it: Misfortune) -> None:
     """Stop a host's node in good order."""
     it.host.stop(it.fault.for_us)
+
+
+def roll(it: Misfortune) -> None:
+    """Stop all nodes in good order and start them again, one after the other; what they tell clients may get lost."""
+    at_us = it.world.now_us
+    for host in it.hosts:
+        it.world.at(at_us, _roll_one, it, host, it.world.healings, it.random.random() < 0.6)
+        at_us += it.random.randint(*ROLL_EVERY_US)
+
+
+def _roll_one(it: Misfortune, host: Host, healings: int, loses: bool) -> None:
+    if not host.up or healings != it.world.healings:
+        return
+    if loses:
+        for client in it.world.clients:
+            for connection in it.world.network.between(host, client):
+                it.world.network.swallow(connection)
+    host.stop(it.random.randint(*ROLL_DOWN_US))
 
 
 def pause(it: Misfortune) -> None:
@@ -345,6 +366,16 @@ def clock_jump(it: Misfortune) -> None:
 def transfer(it: Misfortune) -> None:
     """Let a leader hand over."""
     changes.transfer(it.world, it.random)
+
+
+def hound(it: Misfortune) -> None:
+    """Let trouble follow a partition's leadership about."""
+    Hounding(it).begin()
+
+
+def swing(it: Misfortune) -> None:
+    """Let who leads a partition hang on one voter that comes and goes."""
+    Swing(it).begin()
 
 
 def membership(it: Misfortune) -> None:

@@ -266,6 +266,12 @@ class Network:
             self._world.at(self._world.now_us + self._reconnect_us(dial), self._attempt, dial)
             dial.machine.wake()
 
+    def drop(self, one: "Machine", other: "Machine") -> None:
+        """Close all connections between two machines; both ends are told."""
+        for connection in self.between(one, other):
+            for end in (DIALLER, LISTENER):
+                self.close(connection, end, tell=False)
+
     def swallow(self, connection: Connection) -> None:
         """Let everything on a connection vanish from now on, without telling either end."""
         connection.black_hole = True

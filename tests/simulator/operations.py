@@ -10,7 +10,7 @@ Kinds and their arguments:
 - `read`, `version`: `consistency`; `token`: whose progress it waits for (`TOKENS`). Of reads also `after`, `limit` and
   `reverse`; a negative `after` counts back from the version that the client believes in.
 - `pinned`: a `read` or `version` by hand, sent to a node that may think it still leads, which `choice` picks, or to the
-  one that `node` names.
+  one that `node` names. With `wait_ms` it waits so long at most for the next election, and is sent amid that.
 - `pause` and `restart` of the client's machine.
 
 All but the last two name the context, which is "default" or "ordered", and carry `timeout_ms`.
@@ -55,6 +55,7 @@ RARE_STREAMS = 12
 RARE_CHANCE = 0.12
 ORDERED_CHANCE = 0.25
 PADDING_BYTES = (0, 0, 0, 200, 3_000)
+ELECTION_WAIT_MS = 3_000
 TIMEOUTS_MS = (150, 400, 1_000, 3_000, 8_000)
 TIMEOUT_WEIGHTS = (1, 2, 4, 5, 3)
 
@@ -86,7 +87,7 @@ def streams_of(operation: Operation) -> list[str]:
 
 def _append(random: Random) -> dict[str, Any]:
     context = _context(random)
-    part = [_stream(random, context), 1, random.choices(EXPECTATIONS, (5, 9, 1, 2, 0.5))[0]]
+    part = [_stream(random, context), 1, random.choices(EXPECTATIONS, (5, 9, 1, 2, 2))[0]]
     return _write(random, context) | {"parts": [part]}
 
 
@@ -112,7 +113,7 @@ def _submit(random: Random) -> dict[str, Any]:
     context = _context(random)
     appends = random.randint(3, 12)
     return _write(random, context) | {
-        "parts": [[_stream(random, context), 1, random.choice(("any", "any", "known"))]],
+        "parts": [[_stream(random, context), 1, random.choice(("any", "any", "known", "known", "ahead"))]],
         "appends": appends,
     }
 
@@ -145,6 +146,7 @@ def _pinned(random: Random) -> dict[str, Any]:
         "consistency": "linearizable",
         "what": random.choice(("read", "version")),
         "choice": random.getrandbits(32),
+        "wait_ms": random.choice((0, 0, ELECTION_WAIT_MS)),
         "timeout_ms": _timeout_ms(random),
     }
 

@@ -1,8 +1,8 @@
 """Reads by hand, each pinned to one node.
 
-Most are linearizable, and go to a node that may think it still leads though another does: a client library would turn to
-the new leader, and the old one must not answer with what it still holds all the same. At the end of a run each replica
-is asked for all that it holds, so that damage that nobody has met comes to light.
+Most are linearizable, and go to a node that may think it still leads though another does: a client library would turn
+to the new leader, and the old one must not answer with what it still holds all the same. At the end of a run each
+replica is asked for all that it holds, so that damage that nobody has met comes to light.
 """
 
 from collections.abc import Sequence
@@ -17,6 +17,8 @@ from simulator.plan import Operation
 from simulator.recording import Recorder
 from simulator.world import World
 
+ELECTION_US = 8_000  # a read amid an election is sent so long after its news at most
+
 
 class PinnedReader:
     """One client machine's reads by hand. Each is on a connection of its own."""
@@ -29,11 +31,37 @@ class PinnedReader:
         self._requests = 0
 
     def read(self, operation: Operation, calls: Calls) -> None:
-        """Ask for a stream or its version: the node that is named, else one that may think it still leads."""
+        """Ask for a stream or its version: the node that is named, else one that may wrongly think it leads."""
+        wait_us = operation.arguments.get("wait_ms", 0) * 1000
+        if wait_us:
+            self._read_amid_election(operation, calls, wait_us)
+        else:
+            self._read(operation, calls)
+
+    def _read_amid_election(self, operation: Operation, calls: Calls, wait_us: int) -> None:
+        """Ask who campaigns next, or who comes to lead next; if nobody does, ask whom `choice` picks."""
+        world, choice = self._world, operation.arguments["choice"]
+        partition = calls.partition_of(operation.arguments["stream"])
+
+        def heard(host: Host, event: str, facts: dict[str, Any]) -> None:
+            led = event == "leader" and facts["leader"] == host.node_name
+            if facts.get("partition") == partition and (led if choice % 2 else event == "campaigning"):
+                world.at(world.now_us + choice % ELECTION_US, ask, host)
+
+        def ask(host: Host | None) -> None:
+            if heard in world.listeners:
+                world.listeners.remove(heard)
+                if self._machine.up and not self._machine.paused:
+                    self._read(operation, calls, host)
+
+        world.listeners.append(heard)
+        world.at(world.now_us + wait_us, ask, None)
+
+    def _read(self, operation: Operation, calls: Calls, host: Host | None = None) -> None:
         arguments = operation.arguments
         stream, consistency = arguments["stream"], arguments["consistency"]
         partition = calls.partition_of(stream)
-        host = self._host(arguments, partition)
+        host = host or self._host(arguments, partition)
         timeout = arguments["timeout_ms"] / 1000
         read = calls.read(stream, 0, None, False, consistency, None, timeout)
         is_version = arguments["what"] == "version"
@@ -57,10 +85,11 @@ class PinnedReader:
                 self._recorder.end_read(tag, events, request.result.position, more=more)
 
         message = request.make(self._requests, host.monotonic_us + arguments["timeout_ms"] * 1000)
-        self._world.note("pinned", client=self._machine.name, host=host.name, partition=partition)
+        self._world.note("pinned", operation=operation.number, host=host.name, partition=partition)
         self._machine.ask_node(host, message, answered)
 
     def _host(self, arguments: dict[str, Any], partition: int) -> Host:
-        if "node" in arguments:
-            return self._world.hosts[arguments["node"]]
+        number: int | None = arguments.get("node")
+        if number is not None:
+            return self._world.hosts[number]
         return self._leaderships.suspect(partition, arguments["choice"])

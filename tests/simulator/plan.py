@@ -1,8 +1,8 @@
 """A plan: everything about a run that is decided before it begins, so that it can be stored, shrunk and run again.
 
-What a run draws beyond its plan (delays, losses, drift) comes from random sources that are derived by name from the seed
-(`simulator.randomness`), so that taking a fault or an operation away reshuffles the rest no more than it must. A run of
-the same plan takes the same course, event by event.
+What a run draws beyond its plan (delays, losses, drift) comes from random sources that are derived by name from the
+seed (`simulator.randomness`), so that taking a fault or an operation away reshuffles the rest no more than it must. A
+run of the same plan takes the same course, event by event.
 """
 
 import dataclasses
@@ -35,7 +35,7 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One misfortune. `choice` is a random 32-bit number for whatever else its kind decides: a crash point, which bit."""
+    """One misfortune. `choice`: 32 random bits for whatever else its kind decides, a crash point or which bit."""
 
     at_us: int
     kind: str

@@ -10,25 +10,26 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from uuid import UUID
 
-from histories.history import AppendDone, Outcome, Part, ReadDone, SeenEvent
+from histories.history import AppendDone, Part, ReadDone, SeenEvent
 from histories.recording import append_done, part_of, seen_event
+
 from rewind.appending import Append
 from rewind.errors import (
     AccessDenied,
     ContextNotFound,
     CrossPartition,
     InvalidArgument,
-    ProtocolError,
     RewindError,
     TooLarge,
 )
-from rewind.events import Event, NewEvent
+from rewind.events import AppendResult, Event, NewEvent
 from simulator.plan import Operation
 from simulator.world import World
 
 LIVES_MAX = 1000  # of one machine: its clients are numbered from 1,000 times its own number on
 NEVER_DUE = (AccessDenied, ContextNotFound, CrossPartition, InvalidArgument, TooLarge)  # nothing here asks for these
 
+Answer = AppendResult | Sequence[AppendResult] | RewindError | None
 Tag = tuple[int, int]  # a client of the history, and the number of its operation
 
 
@@ -115,7 +116,7 @@ class Recorder:
         self._settle(tag, answer, self._world.now_us)
         self._look_for_surprise(tag, append.error)
 
-    def _settle(self, tag: Tag, answer: object, ended_us: int | None) -> None:
+    def _settle(self, tag: Tag, answer: Answer, ended_us: int | None) -> None:
         opened = self.open[tag]
         assert isinstance(opened, OpenAppend)
         done = append_done(*tag, opened.context, opened.partition, opened.begun_us, ended_us, opened.parts, answer)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from histories.checker import check
 from histories.history import History
+
 from simulator.faults import apply
 from simulator.findings import Finding, of_exception, of_violation
 from simulator.leaderships import Leaderships

@@ -8,6 +8,7 @@ may differ.
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import TypeVar
 
 from simulator.plan import Plan
@@ -18,13 +19,21 @@ Item = TypeVar("Item")
 def shrink(plan: Plan, fails: Callable[[Plan], bool], time_left: Callable[[], bool]) -> Plan:
     """Return the smallest plan found that `fails`, as `plan` must, before no time is left."""
     for _ in range(2):
-        faults = minimise(plan.faults, lambda kept, plan=plan: fails(replace(plan, faults=kept)), time_left)
-        plan = replace(plan, faults=faults)
+        plan = _with_fewer_faults(plan, fails, time_left)
         if plan.kept_cut is not None and time_left() and fails(replace(plan, kept_cut=None)):
             plan = replace(plan, kept_cut=None)
-        kept = minimise(plan.operations, lambda kept, plan=plan: fails(replace(plan, operations=kept)), time_left)
-        plan = replace(plan, operations=kept)
+        plan = _with_fewer_operations(plan, fails, time_left)
     return plan
+
+
+def _with_fewer_faults(plan: Plan, fails: Callable[[Plan], bool], time_left: Callable[[], bool]) -> Plan:
+    kept = minimise(plan.faults, lambda faults: fails(replace(plan, faults=faults)), time_left)
+    return replace(plan, faults=kept)
+
+
+def _with_fewer_operations(plan: Plan, fails: Callable[[Plan], bool], time_left: Callable[[], bool]) -> Plan:
+    kept = minimise(plan.operations, lambda operations: fails(replace(plan, operations=operations)), time_left)
+    return replace(plan, operations=kept)
 
 
 def minimise(
@@ -49,7 +58,7 @@ def _without_a_part(
     items: Sequence[Item], parts: int, fails: Callable[[tuple[Item, ...]], bool], time_left: Callable[[], bool]
 ) -> tuple[Item, ...] | None:
     bounds = [len(items) * part // parts for part in range(parts + 1)]
-    for start, end in zip(bounds, bounds[1:], strict=False):
+    for start, end in pairwise(bounds):
         if not time_left():
             return None
         rest = (*items[:start], *items[end:])

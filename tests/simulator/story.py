@@ -3,34 +3,21 @@
 from collections.abc import Iterator
 
 from histories.violations import describe
+
 from simulator.plan import Fault, Plan, Shape
 from simulator.run import Outcome
 
-# Lines of the trace that are told of any run. Begin and end of operations are told of those that a finding names.
-TOLD = frozenset(
-    (
-        "crash",
-        "cut",
-        "exit",
-        "fault",
-        "heal",
-        "kept-cut",
-        "leader",
-        "pause",
-        "restart",
-        "resume",
-        "start",
-        "stop",
-        "wipe",
-    )
-)
+# Lines of the trace that are told only where a finding names their operation, and those that are never told: the
+# trace itself has them.
+OF_OPERATIONS = frozenset(("begin", "end", "pinned"))
+UNTOLD = frozenset(("down", "log", "up"))
 
 
 def story(outcome: Outcome, replay: str) -> Iterator[str]:
     """Yield the lines of a run's story. `replay`: the command that runs it again."""
     plan = outcome.plan
     yield f"seed {plan.seed}, flavour {plan.shape.flavour!r}: {_shape(plan.shape)}"
-    yield f"{len(plan.faults)} faults, {len(plan.operations)} operations, {outcome.simulated_us / 1e6:.1f} simulated s"
+    yield f"{counted(plan)}, {outcome.simulated_us / 1e6:.1f} simulated s"
     if plan.kept_cut is not None:
         yield f"from host n{plan.kept_cut[0] + 1} nothing reaches n{plan.kept_cut[1] + 1} at the end, and is not healed"
     yield ""
@@ -77,17 +64,22 @@ def _findings(outcome: Outcome) -> Iterator[str]:
 
 
 def _course(outcome: Outcome) -> Iterator[str]:
-    named = {
-        f" client={operation.client} number={operation.number} "
-        for finding in outcome.findings
-        for operation in finding.operations
-    }
+    tags = {(operation.client, operation.number) for finding in outcome.findings for operation in finding.operations}
+    named = [f" client={client} number={number} " for client, number in tags]
+    named += [
+        f" operation={outcome.records.operations[tag].number} " for tag in tags if tag in outcome.records.operations
+    ]
     for line in outcome.story:
         kind = line.split(maxsplit=2)[1]
-        if kind in TOLD or (kind in ("begin", "end") and any(name in f"{line} " for name in named)):
-            yield f"  {line}"
+        if kind in UNTOLD or (kind in OF_OPERATIONS and not any(name in f"{line} " for name in named)):
+            continue
+        yield f"  {line}"
 
 
 def counted(plan: Plan) -> str:
     """Return a plan's size in words."""
-    return f"{len(plan.faults)} faults and {len(plan.operations)} operations"
+    return f"{_plural(len(plan.faults), 'fault')} and {_plural(len(plan.operations), 'operation')}"
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -3,6 +3,7 @@
 from itertools import count
 
 from histories.history import History
+
 from simulator.applications import Application, Progress
 from simulator.leaderships import Leaderships
 from simulator.operations import streams_of

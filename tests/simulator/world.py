@@ -40,6 +40,7 @@ class World:
         self._hash = blake2b(digest_size=16)
         self._lines: list[tuple[Any, ...]] = []
         self._random = source(seed, "world")
+        self.listeners: list[Callable[[Host, str, dict[str, Any]], None]] = []  # told what nodes say
         self.healings = 0  # how often all faults have been ended: what an earlier fault still planned is off
         self.network = Network(self, shape.network, source(seed, "network"))
         hosts = shape.nodes + shape.late_nodes

@@ -54,12 +54,16 @@ class Outbox:
     def __init__(self) -> None:
         self._messages: list[tuple[bytes, Frames]] = []
         self._answered: list[Burst] = []
-        self.bytes = 0  # of the opaque frames that are queued
+        self.bytes = 0  # of the opaque frames that are queued, and of what was read to find them
 
     def send(self, client: Client, message: object, *frames: Frame) -> None:
         """Queue one message."""
         self.bytes += sum(map(len, frames))
         self._messages.append((client.route, [CLIENT_CODEC.encode(message), *frames]))
+
+    def charge(self, size: int) -> None:
+        """Count bytes that were read for answers, in vain perhaps, like those of the answers themselves."""
+        self.bytes += size
 
     def send_to_route(self, route: bytes, message: object) -> None:
         """Queue one message to a connection without a state."""

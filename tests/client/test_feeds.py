@@ -5,13 +5,15 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from rewind.beginning import NOW
 from rewind.errors import AccessDenied, Closed, InvalidArgument
 from rewind.events import ANY, NewEvent
 from rewind.feeds import DOUBT_US, PATIENCE_US, SILENT_US
 from rewind_cluster.client_messages import CLIENT_CODEC, Code, Refused
-from rewind_cluster.ranges import Consumed, GetPosition, Subscribe, SubscriptionEnded, Unsubscribe, pack_rows
+from rewind_cluster.ranges import Consumed, EventsAre, GetPosition, Subscribe, SubscriptionEnded, Unsubscribe, pack_rows
 
 SECOND_US = 1_000_000
 
@@ -154,6 +156,43 @@ def test_a_node_that_does_not_filter_is_not_believed(one: Any) -> None:
     one.advance(SECOND_US)
 
     assert [(event.type, event.position) for event in watcher.events] == [("A", 2)]
+
+
+NUMBERS = st.one_of(st.integers(0, 5), st.integers(0, 2**64 - 1))
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_whatever_a_node_says_no_position_is_left_out_or_comes_twice(
+    make_lab: Callable[..., Any], data: st.DataObject
+) -> None:
+    lab = make_lab(partitions=1).connect()
+    watcher = lab.subscribe()
+    add(lab, 2)
+
+    def spoil(message: EventsAre, frame: bytes) -> list[list[bytes]]:
+        kind = data.draw(st.sampled_from(["numbers", "bytes", "cut", "flip", "right", "again"]))
+        if kind == "numbers":
+            message = EventsAre(message.subscription, data.draw(NUMBERS), data.draw(NUMBERS), data.draw(NUMBERS))
+        elif kind == "bytes":
+            frame = data.draw(st.binary(max_size=40))
+        elif kind == "cut":
+            frame = frame[: data.draw(st.integers(0, len(frame)))]
+        elif kind == "flip":
+            place = data.draw(st.integers(0, len(frame) - 1))
+            frame = frame[:place] + bytes([data.draw(st.integers(0, 255))]) + frame[place + 1 :]
+        return [[CLIENT_CODEC.encode(message), frame]] * (2 if kind == "again" else 1)
+
+    for node in lab.cluster.nodes:
+        node.feeds.spoil = spoil
+    for _ in range(4):
+        add(lab, 2)
+        lab.advance(SECOND_US)
+    for node in lab.cluster.nodes:
+        node.feeds.spoil = None
+    lab.advance(20 * SECOND_US)
+
+    assert positions(watcher) == list(range(1, 11))
 
 
 def test_a_subscription_outlives_its_replica(one: Any) -> None:

@@ -1,7 +1,10 @@
 """The client library of Rewind, a replicated event store. `client/README.md` is the guide; begin with `connect`."""
 
-from rewind.aio import AsyncEventReader, AsyncStore, connect_async
-from rewind.blocking import EventReader, Store, connect
+from rewind.aio import AsyncStore, connect_async
+from rewind.aio_readers import AsyncContextReader, AsyncEventReader
+from rewind.aio_subscription import AsyncSubscription
+from rewind.beginning import NOW
+from rewind.blocking import Store, connect
 from rewind.errors import (
     AccessDenied,
     Closed,
@@ -19,17 +22,23 @@ from rewind.errors import (
     WrongExpectedVersion,
 )
 from rewind.events import ANY, NO_STREAM, AppendResult, Context, Event, NewEvent
+from rewind.readers import ContextReader, EventReader
+from rewind.subscription import Subscription
 
 __all__ = [
     "ANY",
+    "NOW",
     "NO_STREAM",
     "AccessDenied",
     "AppendResult",
+    "AsyncContextReader",
     "AsyncEventReader",
     "AsyncStore",
+    "AsyncSubscription",
     "Closed",
     "Context",
     "ContextNotFound",
+    "ContextReader",
     "CrossPartition",
     "DeadlineExceeded",
     "Event",
@@ -42,6 +51,7 @@ __all__ = [
     "RewindError",
     "StorageFull",
     "Store",
+    "Subscription",
     "TooLarge",
     "Unavailable",
     "WrongExpectedVersion",

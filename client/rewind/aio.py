@@ -1,20 +1,21 @@
 """The asyncio store: the same names as the blocking store's, awaitable, on the event loop that connects."""
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator, Generator, Iterable
 from types import TracebackType
 from typing import Any, Self
 
 from rewind import inquiries
+from rewind.aio_readers import AsyncContextReader, AsyncEventReader
+from rewind.aio_subscription import AsyncSubscription
 from rewind.arguments import Consistency, check_stream, check_timeout
+from rewind.beginning import Now
 from rewind.blocking import PROGRAM
 from rewind.calls import Calls, EventsArgument, PartArgument
 from rewind.engine import now_us
-from rewind.events import ANY, AppendResult, Context, Event
+from rewind.events import ANY, AppendResult, Context
 from rewind.listing import StreamList
 from rewind.loop_engine import LoopEngine
-from rewind.reading import StreamRead
 from rewind.requests import Request
 from rewind.urls import Target, parse_target
 
@@ -168,7 +169,7 @@ class AsyncStore:
         consistency: Consistency = "linearizable",
         at_least: str | None = None,
         timeout: float | None = None,
-    ) -> "AsyncEventReader":
+    ) -> AsyncEventReader:
         """Return an async iterator over a stream's events with versions above `after`, nothing where there is none.
 
         `reverse`: newest first. `limit`: that many at most. `consistency="any"` reads any replica, which may lag; with
@@ -180,6 +181,51 @@ class AsyncStore:
         return AsyncEventReader(
             self._engine, self._calls.read(stream, after, limit, reverse, consistency, at_least, timeout)
         )
+
+    def read_all(
+        self,
+        *,
+        after: str | None = None,
+        limit: int | None = None,
+        types: Iterable[str] | None = None,
+        prefix: str = "",
+        reverse: bool = False,
+        consistency: Consistency = "linearizable",
+        at_least: str | None = None,
+        timeout: float | None = None,
+    ) -> AsyncContextReader:
+        """Return an async iterator over the context's events after a checkpoint, None for all.
+
+        Events of one partition come in order, those of several in turn. It ends where the context ended when it began.
+        `types`: only events of these; `prefix`: only of streams whose names begin so; what is left out does not travel.
+        `limit`: that many at most. `reverse`, in ordered contexts only: newest first, down to `after`. `consistency`,
+        `at_least` and `timeout` are those of `read`. Memory does not grow with the number of events.
+
+        The iterator raises `DeadlineExceeded` and `ProtocolError`; its `checkpoint` includes the event just yielded.
+        """
+        self._engine.check_open()
+        read = self._calls.read_all(after, limit, types, prefix, reverse, consistency, at_least, timeout)
+        return AsyncContextReader(self._engine, read)
+
+    def subscribe(
+        self,
+        *,
+        after: str | Now | None = None,
+        types: Iterable[str] | None = None,
+        prefix: str = "",
+        timeout: float | None = None,
+    ) -> AsyncSubscription:
+        """Return an async iterator over the context's events after a checkpoint, past ones first, then live.
+
+        It begins when it is entered, awaited, or first asked for an event. `after`: None for the start; `NOW` for what
+        is appended once it has begun; or a checkpoint, from a subscription or `read_all`. `types` and `prefix` are
+        those of `read_all`; checkpoints move on past what they leave out. `timeout`: seconds to find out where to
+        begin, if need be; after that there is none.
+
+        Raises `InvalidArgument`, when it begins for a checkpoint beyond the newest event too, and `DeadlineExceeded`.
+        """
+        self._engine.check_open()
+        return AsyncSubscription(self._engine, self._calls.subscribe(after, types, prefix, timeout))
 
     async def version(
         self,
@@ -243,32 +289,3 @@ class AsyncStore:
 
     async def _ask(self, request: Request) -> Any:
         return await self._engine.start(request)
-
-
-class AsyncEventReader(AsyncIterator[Event]):
-    """An async iterator over events. While one chunk is consumed the next is on its way."""
-
-    def __init__(self, engine: LoopEngine, read: StreamRead) -> None:
-        self._engine = engine
-        self._read = read
-        self._events: deque[Event] = deque()
-        self._next: asyncio.Future[Any] | None = None
-        self._ask()
-
-    @property
-    def token(self) -> str:
-        """A token for `at_least`: a read with it sees all that this one has seen."""
-        return self._read.token
-
-    def _ask(self) -> None:
-        request = self._read.next_request()
-        self._next = None if request is None else self._engine.start(request)
-
-    async def __anext__(self) -> Event:
-        while not self._events:
-            if self._next is None:
-                raise StopAsyncIteration
-            future, self._next = self._next, None
-            self._events.extend(self._read.take(await future))
-            self._ask()
-        return self._events.popleft()

@@ -1,13 +1,13 @@
 """Arguments as users give them, checked at the call: what is wrong is told before anything is sent."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Literal, ParamSpec, TypeVar
 
 from rewind.errors import InvalidArgument, TooLarge
 from rewind_cluster.client_messages import ANY_VERSION
 from rewind_cluster.errors import InvalidArgumentError, TooLargeError
-from rewind_cluster.names import check_context_name, check_stream_name, check_type_name
+from rewind_cluster.names import TYPES_MAX, check_context_name, check_stream_name, check_type_name
 from rewind_cluster.wire import UINT_MAX
 
 Consistency = Literal["linearizable", "any"]
@@ -78,6 +78,18 @@ def check_flag(what: str, flag: object) -> bool:
 def check_prefix(prefix: object) -> str:
     """Return the prefix of names of streams, "" for all."""
     return "" if prefix == "" else check_stream(prefix)
+
+
+def check_types(types: object) -> tuple[str, ...] | None:
+    """Return the types of events to take, None for all."""
+    if types is None:
+        return None
+    if isinstance(types, str | bytes) or not isinstance(types, Iterable):
+        raise InvalidArgument(f"types {types!r} is no list of types: give several, or None for all")
+    checked = tuple(dict.fromkeys(check_type(each) for each in types))
+    if not 0 < len(checked) <= TYPES_MAX:
+        raise InvalidArgument(f"types names {len(checked)} types: give 1 to {TYPES_MAX}, or None for all")
+    return checked
 
 
 def check_fresh(consistency: object) -> bool:

@@ -1,6 +1,5 @@
 """The blocking store: a thin shell that hands calls to the engine's thread and waits. Safe to share between threads."""
 
-from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from types import TracebackType
@@ -8,12 +7,14 @@ from typing import Any, Self
 
 from rewind import inquiries
 from rewind.arguments import Consistency, check_stream, check_timeout
+from rewind.beginning import Now
 from rewind.calls import Calls, EventsArgument, PartArgument
 from rewind.engine import Engine, now_us
-from rewind.events import ANY, AppendResult, Context, Event
+from rewind.events import ANY, AppendResult, Context
 from rewind.listing import StreamList
-from rewind.reading import StreamRead
+from rewind.readers import ContextReader, EventReader
 from rewind.requests import Request
+from rewind.subscription import Subscription
 from rewind.urls import Target, parse_target
 
 PROGRAM = "rewind"  # as nodes' logs call this client
@@ -118,7 +119,7 @@ class Store:
         consistency: Consistency = "linearizable",
         at_least: str | None = None,
         timeout: float | None = None,
-    ) -> "EventReader":
+    ) -> EventReader:
         """Return an iterator over a stream's events with versions above `after`, nothing where there is no such stream.
 
         `reverse`: newest first. `limit`: that many at most. `consistency="any"` reads any replica, which may lag; with
@@ -130,6 +131,54 @@ class Store:
         return EventReader(
             self._engine, self._calls.read(stream, after, limit, reverse, consistency, at_least, timeout)
         )
+
+    def read_all(
+        self,
+        *,
+        after: str | None = None,
+        limit: int | None = None,
+        types: Iterable[str] | None = None,
+        prefix: str = "",
+        reverse: bool = False,
+        consistency: Consistency = "linearizable",
+        at_least: str | None = None,
+        timeout: float | None = None,
+    ) -> ContextReader:
+        """Return an iterator over the context's events after a checkpoint, None for all.
+
+        Events of one partition come in order, those of several in turn. It ends where the context ended when it began.
+        `types`: only events of these; `prefix`: only of streams whose names begin so; what is left out does not travel.
+        `limit`: that many at most. `reverse`, in ordered contexts only: newest first, down to `after`. `consistency`,
+        `at_least` and `timeout` are those of `read`. Memory does not grow with the number of events.
+
+        The iterator raises `DeadlineExceeded` and `ProtocolError`; its `checkpoint` includes the event just yielded.
+        """
+        self._engine.check_open()
+        read = self._calls.read_all(after, limit, types, prefix, reverse, consistency, at_least, timeout)
+        return ContextReader(self._engine, read)
+
+    def subscribe(
+        self,
+        *,
+        after: str | Now | None = None,
+        types: Iterable[str] | None = None,
+        prefix: str = "",
+        timeout: float | None = None,
+    ) -> Subscription:
+        """Return an iterator over the context's events after a checkpoint, past ones first, then live, without end.
+
+        `after`: None for the start; `NOW` for what is appended once this has returned; or a checkpoint, from a
+        subscription or `read_all`. `types` and `prefix` are those of `read_all`; checkpoints move on past what they
+        leave out. `timeout`: seconds to find out where to begin, if need be; after that there is none.
+
+        Raises `InvalidArgument`, for a checkpoint beyond the newest event too, and `DeadlineExceeded`.
+        """
+        self._engine.check_open()
+        beginning = self._calls.subscribe(after, types, prefix, timeout)
+        asked = [(partition, self._engine.start(request)) for partition, request in beginning.wanted()]
+        for partition, future in asked:
+            beginning.take(partition, self._engine.wait(future))
+        return Subscription(self._engine, beginning.tail())
 
     def version(
         self,
@@ -182,32 +231,3 @@ class Store:
 
     def _ask(self, request: Request) -> Any:
         return self._engine.wait(self._engine.start(request))
-
-
-class EventReader(Iterator[Event]):
-    """An iterator over events. While one chunk is consumed the next is on its way."""
-
-    def __init__(self, engine: Engine, read: StreamRead) -> None:
-        self._engine = engine
-        self._read = read
-        self._events: deque[Event] = deque()
-        self._next: Future[Any] | None = None
-        self._ask()
-
-    @property
-    def token(self) -> str:
-        """A token for `at_least`: a read with it sees all that this one has seen."""
-        return self._read.token
-
-    def _ask(self) -> None:
-        request = self._read.next_request()
-        self._next = None if request is None else self._engine.start(request)
-
-    def __next__(self) -> Event:
-        while not self._events:
-            if self._next is None:
-                raise StopIteration
-            future, self._next = self._next, None
-            self._events.extend(self._read.take(self._engine.wait(future)))
-            self._ask()
-        return self._events.popleft()

@@ -4,9 +4,11 @@ Nothing here waits. What depends on the map reads it without a lock: it is repla
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from rewind import arguments, inquiries
 from rewind.appending import Append, Part
+from rewind.beginning import NOW, Beginning, Now
 from rewind.errors import CrossPartition, InvalidArgument, TooLarge
 from rewind.events import Context, NewEvent
 from rewind.ids import RandomIds
@@ -16,7 +18,9 @@ from rewind.packing import new_events
 from rewind.reading import StreamRead
 from rewind.requests import Request
 from rewind.routing import Routing
-from rewind.tokens import Origin, read_token
+from rewind.rows import Filter
+from rewind.scanning import ContextRead
+from rewind.tokens import Origin, read_checkpoint, read_token
 from rewind_cluster.names import APPEND_BYTES_MAX, APPEND_EVENTS_MAX
 
 EventsArgument = NewEvent | Iterable[NewEvent]
@@ -121,6 +125,58 @@ class Calls:
             reverse=arguments.check_flag("reverse", reverse),
         )
 
+    def read_all(
+        self,
+        after: str | None,
+        limit: int | None,
+        types: Iterable[str] | None,
+        prefix: str,
+        reverse: bool,
+        consistency: str,
+        at_least: str | None,
+        timeout: float | None,
+    ) -> ContextRead:
+        """Return a read of the whole context."""
+        partitions = self._partitions()
+        if arguments.check_flag("reverse", reverse) and len(partitions) > 1:
+            raise InvalidArgument("reverse: this context has no one order to reverse; only an ordered context has")
+        positions = self._positions(after)
+        views = {partition: self._view(partition, consistency, at_least) for partition in partitions}
+        return ContextRead(
+            self.origin,
+            positions,
+            {
+                partition: replace(view, at_least=max(view.at_least, positions[partition]))
+                for partition, view in views.items()
+            },
+            self.timeout(timeout),
+            wanted=Filter(arguments.check_types(types), arguments.check_prefix(prefix)),
+            limit=arguments.check_limit(limit),
+            reverse=reverse,
+        )
+
+    def subscribe(
+        self, after: str | Now | None, types: Iterable[str] | None, prefix: str, timeout: float | None
+    ) -> Beginning:
+        """Return the beginning of a subscription."""
+        wanted = Filter(arguments.check_types(types), arguments.check_prefix(prefix))
+        timeout_us = self.timeout(timeout)
+        if after is NOW:
+            return Beginning(self.origin, dict.fromkeys(self._partitions()), wanted, timeout_us)
+        return Beginning(self.origin, self._positions(after), wanted, timeout_us)
+
+    def _positions(self, after: object) -> dict[int, int]:
+        if after is None:
+            return dict.fromkeys(self._partitions(), 0)
+        if not isinstance(after, str):
+            raise InvalidArgument(f"after {after!r} is no checkpoint; give None for the start, or a checkpoint's text")
+        return read_checkpoint(after, self.origin, self._partitions())
+
+    def _partitions(self) -> tuple[int, ...]:
+        assert self._context is not None
+        own = self._context.partition
+        return self._routing.partitions if own is None else (own,)
+
     def version(self, stream: str, consistency: str, at_least: str | None, timeout: float | None) -> Request:
         """Return a request for a stream's version."""
         name = arguments.check_stream(stream)
@@ -130,9 +186,7 @@ class Calls:
 
     def streams(self, prefix: str, timeout: float | None) -> StreamList:
         """Return a listing of the context's streams."""
-        assert self._context is not None
-        own = self._context.partition
-        partitions = self._routing.partitions if own is None else (own,)
+        partitions = self._partitions()
         views = dict.fromkeys(partitions, View(fresh=True, at_least=0))
         return StreamList(self.origin, partitions, arguments.check_prefix(prefix), views, self.timeout(timeout))
 

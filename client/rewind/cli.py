@@ -14,6 +14,7 @@ import click
 from rewind.cli_events import append, context, read, streams
 from rewind.cli_options import Options
 from rewind.cli_status import status
+from rewind.cli_tail import tail
 from rewind.cli_transfer import export, import_events
 from rewind.errors import RewindError
 from rewind.urls import TIMEOUT_DEFAULT_S
@@ -52,7 +53,7 @@ def cli(
     click_context.obj = Options(servers, context_name, as_json, timeout)
 
 
-for command in (status, append, read, streams, import_events, export, context):
+for command in (status, append, read, tail, streams, import_events, export, context):
     cli.add_command(command)
 
 

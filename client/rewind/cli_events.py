@@ -1,7 +1,6 @@
 """`rewind append`, `read`, `streams` and `context`: one event, one stream, one name at a time."""
 
 import json
-from datetime import UTC
 from typing import Any
 from uuid import UUID
 
@@ -9,8 +8,8 @@ import click
 
 from rewind.arguments import Consistency
 from rewind.cli_options import Options, pass_options, print_json
-from rewind.events import ANY, NO_STREAM, Context, Event, NewEvent
-from rewind.lines import data_fields
+from rewind.cli_shown import event_fields, iso, notes, shown
+from rewind.events import ANY, NO_STREAM, Context, NewEvent
 from rewind_cluster.wire import UINT_MAX
 
 
@@ -73,13 +72,13 @@ def append(
                 "position": result.position,
                 "partition": result.partition,
                 "timestamp": str(result.timestamp),
-                "time": _iso(result),
+                "time": iso(result),
             }
         )
     else:
         click.echo(
             f"{stream} is at version {result.version} (partition {result.partition}, position {result.position}, "
-            f"{_iso(result)})"
+            f"{iso(result)})"
         )
 
 
@@ -112,9 +111,9 @@ def read(
             stream, after=after, limit=limit, reverse=reverse, consistency=consistency, at_least=at_least
         ):
             if options.as_json:
-                print_json(_event_fields(event))
+                print_json(event_fields(event))
             else:
-                click.echo(f"{event.version:>6}  {_iso(event)}  {event.type}  {_shown(event.data)}{_notes(event)}")
+                click.echo(f"{event.version:>6}  {iso(event)}  {event.type}  {shown(event.data)}{notes(event)}")
 
 
 @click.command()
@@ -161,36 +160,3 @@ def _print_context(options: Options, found: Context) -> None:
         click.echo(f"{found.name}  ordered, in partition {found.partition}")
     else:
         click.echo(f"{found.name}  partitioned")
-
-
-def _event_fields(event: Event) -> dict[str, Any]:
-    return {
-        "stream": event.stream,
-        "version": event.version,
-        "type": event.type,
-        **data_fields(event.data),
-        "id": str(event.id),
-        "metadata": event.metadata,
-        "timestamp": str(event.timestamp),
-        "time": _iso(event),
-        "position": event.position,
-        "partition": event.partition,
-    }
-
-
-def _iso(what: Any) -> str:
-    text: str = what.time.astimezone(UTC).isoformat(timespec="microseconds")
-    return text.replace("+00:00", "Z")
-
-
-def _shown(data: bytes) -> str:
-    try:
-        text = data.decode()
-    except UnicodeDecodeError:
-        return f"<{len(data)} bytes>"
-    return text if text.isprintable() else repr(text)
-
-
-def _notes(event: Event) -> str:
-    metadata = event.metadata
-    return f"  {json.dumps(metadata, ensure_ascii=False)}" if metadata else ""

@@ -12,11 +12,12 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from rewind.blocking import EventReader, Store
+from rewind.blocking import Store
 from rewind.cli_options import Options, pass_options, print_json
 from rewind.errors import RewindError
 from rewind.importing import Counts, Importer, count_lines
 from rewind.lines import dump, export_fields
+from rewind.readers import EventReader
 
 PROGRESS_S = 0.2  # five times a second
 INTERRUPT_PATIENCE_S = 1.0  # for what is under way when Ctrl-C comes

@@ -60,6 +60,10 @@ class Connection:
         if not self.asked_us:
             self.asked_us = now_us
 
+    def tell(self, *frames: Frame) -> None:
+        """Queue one message that nothing answers."""
+        self.outbox.append(frames)
+
     def node_time_us(self, time_us: int) -> int:
         """Return what the node's clock shows at `time_us` of ours; early rather than late."""
         return min(UINT_MAX, max(0, time_us + self._time_ahead_us))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from rewind.connection import Connection, Phase
+from rewind.feed import Batch, Tail
 from rewind.requests import Call
 from rewind.routing import Routing
 from rewind_cluster.clock import HybridClock
@@ -23,12 +24,15 @@ class Work:
     """What the shell is to do, in this order.
 
     `sockets`: the addresses to have a socket for, each with the generation of that socket, or None for no change. One
-    of another generation, or of an address that is not named, is closed.
+    of another generation, or of an address that is not named, is closed. `batches` go to the consumers of
+    their subscriptions; those of `ended` get no more.
     """
 
     sockets: dict[str, int] | None = None
     send: list[tuple[str, list[tuple[Frame, ...]]]] = field(default_factory=list)
     completed: list[Call] = field(default_factory=list)
+    batches: list[Batch] = field(default_factory=list)
+    ended: list[Tail] = field(default_factory=list)
 
 
 class Connections:

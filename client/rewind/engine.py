@@ -10,12 +10,14 @@ import socket
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
 import zmq
 
 from rewind.appending import Append
+from rewind.connections import Work
 from rewind.errors import Closed, InvalidArgument
 from rewind.forks import current_pid
 from rewind.requests import Call, Request
@@ -31,12 +33,21 @@ def now_us() -> int:
     return time.monotonic_ns() // 1000
 
 
+def hand_on(work: Work) -> None:
+    """Give the consumers of subscriptions what is theirs."""
+    for batch in work.batches:
+        batch.consumer.put(batch)
+    for tail in work.ended:
+        assert tail.consumer is not None
+        tail.consumer.end(tail.error)
+
+
 class Engine:
     """Runs a session on a thread of its own."""
 
     def __init__(self, addresses: tuple[str, ...], program: str) -> None:
         self.session = Session(addresses, program, random.random)
-        self._inbox: deque[Call] = deque()
+        self._inbox: deque[Call | Callable[[int], None]] = deque()
         self._woken = False
         self._wake_out, self._wake_in = socket.socketpair()
         self._wake_out.setblocking(False)
@@ -59,7 +70,16 @@ class Engine:
         """Raise `Closed` if the store cannot be used (here)."""
         if self._closed:
             raise Closed(self._closed)
-        if self._pid != current_pid():
+        self.check_process()
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the store belongs to this process."""
+        return self._pid == current_pid()
+
+    def check_process(self) -> None:
+        """Raise `Closed` if the store belongs to another process."""
+        if not self.is_ours:
             raise Closed(
                 f"this store belongs to process {self._pid}, which forked this one; connect again after a fork"
             )
@@ -78,15 +98,25 @@ class Engine:
             self._drop_inbox()
         return future
 
+    def tell(self, news: Callable[[int], None]) -> None:
+        """Have the thread call `news` with the time; it is passed over if the store has closed."""
+        if self.is_ours and not self._closed:
+            self._inbox.append(news)
+            self._wake()
+
     def wait(self, future: "Future[Any]") -> Any:
         """Return a future's result, in any thread but the engine's own."""
+        self.check_thread()
+        return future.result()
+
+    def check_thread(self) -> None:
+        """Raise `InvalidArgument` in the engine's own thread, which must not wait for itself."""
         if threading.current_thread() is self._thread:
             raise InvalidArgument("a callback of a future must not wait for its store: use submit, or another thread")
-        return future.result()
 
     def close(self, timeout_us: int) -> None:
         """Take no more calls, wait for the appends under way, and stop."""
-        if self._pid != current_pid():
+        if not self.is_ours:
             return  # the parent's thread and sockets are not ours to close
         if not self._closed:
             self._closed = "the store is closed; connect again"
@@ -145,7 +175,7 @@ class Engine:
         self.session.tick(time_us)
         work = self.session.take(time_us)
         self._sockets.carry_out(work)
-        self._deliver(work.completed)
+        self._deliver(work)
 
     def _take_inbox(self, time_us: int) -> None:
         inbox = self._inbox
@@ -153,16 +183,22 @@ class Engine:
             call = inbox.popleft()
             if type(call) is Append:
                 self.session.append(call, time_us)
-            else:
-                assert isinstance(call, Request)
+            elif isinstance(call, Request):
                 self.session.request(call, time_us)
+            else:
+                assert not isinstance(call, Call)
+                call(time_us)
 
     def _finished(self) -> bool:
         if self._stop_us is None or self._inbox:
             return False
         return not self.session.appending or now_us() >= self._stop_us
 
-    def _deliver(self, completed: list[Call]) -> None:
+    def _deliver(self, work: Work) -> None:
+        hand_on(work)
+        self._end(work.completed)
+
+    def _end(self, completed: list[Call]) -> None:
         if completed:
             with self._room_changed:
                 if self._room.leave(completed):
@@ -176,14 +212,15 @@ class Engine:
     def _deliver_rest(self) -> None:
         """Leave nobody waiting: a store that stops tells every call what is known of it."""
         self.session.abandon()
-        self._deliver(self.session.take(now_us()).completed)
+        self._deliver(self.session.take(now_us()))
         self._drop_inbox()
 
     def _drop_inbox(self) -> None:
         while self._inbox:
             call = self._inbox.popleft()
-            call.error = Closed(f"{call.what()}: {self._closed or 'the store is closed'}; nothing was sent")
-            self._deliver([call])
+            if isinstance(call, Call):
+                call.error = Closed(f"{call.what()}: {self._closed or 'the store is closed'}; nothing was sent")
+                self._end([call])
 
     def _opened(self, link: Link) -> None:
         for polled in (link.dealer, link.monitor):

@@ -6,6 +6,7 @@ from typing import Any
 
 from rewind.events import Context
 from rewind.requests import Kind, Place, Request
+from rewind.rows import Filter, Rows, take_rows
 from rewind.tokens import Origin
 from rewind_cluster.client_messages import (
     ContextIs,
@@ -29,6 +30,7 @@ from rewind_cluster.client_messages import (
 )
 from rewind_cluster.columns import Events, unpack_events
 from rewind_cluster.errors import ProtocolError
+from rewind_cluster.ranges import AllIs, GetPosition, PositionIs, ReadAll
 from rewind_cluster.wire import Frame, check_shape
 
 Frames = Sequence[Frame]
@@ -64,6 +66,16 @@ class Chunk:
     appends: list[StoredAppend]
     position: int
     more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The context's events beyond the lower of `after` and `through` up to the higher, and its newest position."""
+
+    after: int
+    through: int
+    position: int
+    rows: Rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +258,72 @@ def list_streams(
         timeout_us,
         make,
         StreamsAre,
+        take,
+        place=view.place,
+        partition=partition,
+    )
+
+
+def read_range(
+    origin: Origin,
+    partition: int,
+    view: View,
+    timeout_us: int,
+    wanted: Filter,
+    *,
+    after: int | None,
+    count_max: int,
+    bytes_max: int,
+    reverse: bool,
+) -> Request:
+    """Return a request for a range of the context in one partition, in reverse from `after` (None: the newest) down."""
+
+    def make(number: int, deadline_us: int) -> ReadAll:
+        return ReadAll(
+            number,
+            partition,
+            origin.context,
+            after,
+            count_max,
+            bytes_max,
+            wanted.wire_types(),
+            wanted.prefix,
+            reverse,
+            view.fresh,
+            view.at_least,
+            deadline_us,
+        )
+
+    def take(message: AllIs, frames: Frames) -> Range:
+        if message.after != message.through and (message.through < message.after) != reverse:
+            raise ProtocolError(f"a range from {message.after} to {message.through} goes the wrong way")
+        rows = take_rows(partition, frames, message.after, message.through, wanted, reverse=reverse)
+        return Range(message.after, message.through, message.position, rows)
+
+    return Request(
+        f"reading the context's events (partition {partition})",
+        timeout_us,
+        make,
+        AllIs,
+        take,
+        place=view.place,
+        partition=partition,
+    )
+
+
+def get_position(origin: Origin, partition: int, view: View, timeout_us: int) -> Request:
+    """Return a request for the context's newest position in one partition, 0 where it has no event there."""
+
+    def take(message: PositionIs, _: Frames) -> int:
+        return message.position
+
+    return Request(
+        f"asking for the newest position (partition {partition})",
+        timeout_us,
+        lambda number, deadline_us: GetPosition(
+            number, partition, origin.context, view.fresh, view.at_least, deadline_us
+        ),
+        PositionIs,
         take,
         place=view.place,
         partition=partition,

@@ -11,12 +11,14 @@ import random
 import socket
 import threading
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import zmq
 
 from rewind.appending import Append
-from rewind.engine import now_us
+from rewind.connections import Work
+from rewind.engine import hand_on, now_us
 from rewind.errors import Closed, InvalidArgument
 from rewind.forks import current_pid
 from rewind.requests import Call, Request
@@ -51,6 +53,10 @@ class LoopEngine:
         """Raise `Closed` if the store cannot be used (here)."""
         if self._closed:
             raise Closed(self._closed)
+        self.check_here()
+
+    def check_here(self) -> None:
+        """Raise `Closed` in another process, and `InvalidArgument` on another event loop."""
         if self._pid != current_pid():
             raise Closed(
                 f"this store belongs to process {self._pid}, which forked this one; connect again after a fork"
@@ -71,6 +77,12 @@ class LoopEngine:
             self.session.request(call, now_us())
         self._schedule()
         return call.future  # type: ignore[no-any-return] # a call does not know which kind of future it has
+
+    def tell(self, news: Callable[[int], None]) -> None:
+        """Call `news` with the time; it is passed over if the store has closed."""
+        if not self._closed and self._pid == current_pid():
+            news(now_us())
+            self._schedule()
 
     def has_room(self) -> bool:
         """Whether an append may begin."""
@@ -107,7 +119,7 @@ class LoopEngine:
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
         self.session.abandon()
-        self._deliver(self.session.take(now_us()).completed)
+        self._deliver(self.session.take(now_us()))
         if self._timer is not None:
             self._timer.cancel()
         self._sockets.close()
@@ -140,7 +152,7 @@ class LoopEngine:
             link = self._links.get(address)
             if link is not None and int(link.dealer.get(zmq.EVENTS)) & zmq.POLLIN:
                 self._readable(link)
-        self._deliver(work.completed)
+        self._deliver(work)
         self._set_timer(time_us)
         if self._drained is not None and not self._drained.done() and not self.session.appending:
             self._drained.set_result(None)
@@ -172,9 +184,10 @@ class LoopEngine:
         self._timer = None
         self._schedule()
 
-    def _deliver(self, completed: list[Call]) -> None:
-        self._room.leave(completed)
-        for call in completed:
+    def _deliver(self, work: Work) -> None:
+        hand_on(work)
+        self._room.leave(work.completed)
+        for call in work.completed:
             future = call.future
             if future.done():  # its task was cancelled; what it began goes on
                 continue

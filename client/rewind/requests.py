@@ -27,7 +27,7 @@ from rewind_cluster.wire import Frame
 
 DAMAGED_ATTEMPTS_MAX = 3  # a chunk damaged on the way or on one disk is asked for again, not for ever
 
-_FINAL: dict[int, type[RewindError]] = {
+FINAL_ERRORS: dict[int, type[RewindError]] = {
     Code.CONTEXT_NOT_FOUND: ContextNotFound,
     Code.INVALID: InvalidArgument,
     Code.CONTEXT_EXISTS: InvalidArgument,
@@ -153,7 +153,7 @@ class Request(Call):
         self.last_refusal = failed
         if failed.code != Code.OPEN:
             self.unanswered -= 1
-        final = _FINAL.get(failed.code)
+        final = FINAL_ERRORS.get(failed.code)
         if final is None:
             return False
         self.error = final(f"{self._text}: {failed.text or Code(failed.code).name.lower()}")

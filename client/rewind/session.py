@@ -17,6 +17,7 @@ from rewind.backoff import Backoff
 from rewind.connection import SILENCE_US, Connection, Phase
 from rewind.connections import Connections, Work
 from rewind.errors import AccessDenied, Closed, ProtocolError
+from rewind.feeds import Feeds
 from rewind.inquiries import open_session
 from rewind.requests import Request
 from rewind.routing import Leader, Routing
@@ -36,6 +37,7 @@ from rewind_cluster.client_messages import (
 )
 from rewind_cluster.clock import HybridClock
 from rewind_cluster.errors import ProtocolError as FrameError
+from rewind_cluster.ranges import EventsAre, SubscriptionEnded
 from rewind_cluster.wire import Frame
 
 LOOK_US = 50_000  # how often a session that waits for something looks for silent nodes and unknown leaders
@@ -56,6 +58,7 @@ class Session:
         self._work = Work()
         self._connections = Connections(seeds, program, self.routing, self.clock, random, self._lose)
         self._asking = Asking(self._connections, self.routing, random, self._request_done)
+        self.feeds = Feeds(self._connections, self.routing, random, self.request)
         self._writers: dict[tuple[int, int], Writer] = {}  # by context and partition
         self._by_session: dict[tuple[int, int], Writer] = {}  # by partition and session
         self._opening: dict[Request, Writer] = {}
@@ -109,6 +112,7 @@ class Session:
         for request in self._asking.take_all():
             request.error = Closed(f"{request.what()}: the store was closed meanwhile")
             self._request_done(request)
+        self.feeds.end_all(lambda what: Closed(f"{what}: the store was closed meanwhile"))
 
     # ── what happens ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -135,6 +139,8 @@ class Session:
             message = CLIENT_CODEC.decode(frames[0])
             if type(message) is AppendsDone:
                 self._appends_done(message, now_us)
+            elif isinstance(message, EventsAre | SubscriptionEnded):
+                self.feeds.told(connection, message, frames[1:], now_us)
             else:
                 self._handle(connection, message, frames[1:], now_us)
         except FrameError as error:
@@ -148,6 +154,7 @@ class Session:
         self._look_us = 0
         self._connections.tick(now_us)
         self._look_for_silence(now_us)
+        self.feeds.look(now_us)
         self._dirty.update(self._stalled)
         if self._deadline_us is not None and self._deadline_us <= now_us:
             self._expire(now_us)
@@ -157,12 +164,14 @@ class Session:
         while self._dirty:
             self._feed(self._dirty.popitem()[0], now_us)
         self._asking.dispatch(now_us)
-        if self._asking.leaderless:
+        self.feeds.dispatch(now_us)
+        if self._asking.leaderless or self.feeds.replicaless:
             self._map_wanted = True
         if self._map_wanted and now_us >= self._map_due_us:
             self._ask_for_map(now_us)
         work, self._work = self._work, Work()
         self._connections.take_work(work)
+        self.feeds.take_work(work)
         self._under_way -= len(work.completed)
         self.wake_us = self._next_wake_us(now_us)
         return work
@@ -215,6 +224,7 @@ class Session:
             for request in self._asking.take_all():
                 request.error = error(f"{request.what()}: {self._connections.troubles()}")
                 self._request_done(request)
+            self.feeds.end_all(lambda what: error(f"{what}: {self._connections.troubles()}"))
 
     def _learn_map(self, connection: Connection, message: MapIs) -> None:
         if message.cluster_id != self.cluster_id:
@@ -270,10 +280,12 @@ class Session:
 
     def _request_done(self, request: Request) -> None:
         writer = self._opening.pop(request, None)
-        if writer is None:
+        if writer is None and not self.feeds.answered(request):
             self._work.completed.append(request)
             return
         self._under_way -= 1
+        if writer is None:
+            return
         self._dirty[writer] = None
         writer.session_opened(self._work.completed)
         if writer.session is not None:
@@ -329,6 +341,7 @@ class Session:
     def _lose(self, connection: Connection) -> None:
         """Let go of what was sent on a connection: it may have arrived or not, and no answer will come."""
         self._asking.lost(connection)
+        self.feeds.lost(connection)
         for writer in self._writers.values():
             if writer.target is connection:
                 writer.lose_target()
@@ -373,8 +386,9 @@ class Session:
             self._look_us = now_us + LOOK_US
         due = [self._look_us or now_us + LOOK_US * 20]
         due.extend(writer.resume_us for writer in self._stalled if writer.resume_us > now_us)
-        times_us = (self._deadline_us, self._connections.next_ping_us(), self._asking.next_try_us(now_us))
-        due.extend(time_us for time_us in times_us if time_us is not None)
+        times_us = (self._deadline_us, self._connections.next_ping_us())
+        tries_us = (self._asking.next_try_us(now_us), self.feeds.next_try_us(now_us))
+        due.extend(time_us for time_us in (*times_us, *tries_us) if time_us is not None)
         if self._map_wanted:
             due.append(self._map_due_us)
         return min(due)

@@ -2,7 +2,7 @@
 
 Requests carry a number of their own, `request`, unique on their connection, which the answer repeats. Appends need
 none: a session and a sequence number name them for good. Times are microseconds of the node's monotonic clock, which
-`Welcome` and `Pong` tell.
+`Welcome` and `Pong` tell. Reads by position and subscriptions have a module of their own, `rewind_cluster.ranges`.
 """
 
 from enum import IntEnum

@@ -97,6 +97,22 @@ def unpack_events(packed: bytes | memoryview) -> Events:
     return events
 
 
+def unpack_types(packed: bytes | memoryview, count: int) -> list[str]:
+    """Return the types of `count` stored events and look at nothing behind them, or raise `DamagedError`."""
+    try:
+        unpacker = msgpack.Unpacker(max_buffer_size=max(1, len(packed)))
+        unpacker.feed(packed)
+        unpacker.read_array_header()
+        unpacker.skip()
+        types: list[str] = unpacker.unpack()
+        fit = type(types) is list and len(types) == count and set(map(type, types)) == _TEXTS_ONLY
+    except Exception as error:
+        raise DamagedError(f"events cannot be read: {error}") from error
+    if not fit:
+        raise DamagedError(f"events do not have a column of {count} types")
+    return types
+
+
 def _are_columns(events: Events, count: int) -> bool:
     ids, types, datas, metadatas = events
     return (

@@ -23,6 +23,7 @@ APPEND_BYTES_MAX = 8 * 1024 * 1024
 MESSAGE_BYTES_MAX = 16 * 1024 * 1024  # one frame: an append of the largest size with room for its headers
 PARTITIONS_MAX = 1024
 CLUSTER_ID_SHOWN_MAX = 64  # characters of a stranger's that a text repeats: ours have 32, and texts are short
+TYPES_MAX = 256  # that one filter names: with the longest names 64 KiB, and a context rarely has more
 CONTEXTS_MAX = 10_000  # all of them are in every node's memory and in the map
 
 SLOTS = 1 << 16

@@ -54,6 +54,7 @@ _CHECKS: dict[Any, Callable[[object], bool]] = {
     int | None: lambda value: value is None or _is_uint(value),
     str | None: lambda value: value is None or _is_text(value),
     bytes | None: lambda value: value is None or type(value) is bytes,
+    list[Any] | None: lambda value: value is None or _is_list(value),
 }
 
 

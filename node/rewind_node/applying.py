@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 from rewind_cluster.entry import Entry, EntryKind
 from rewind_cluster.errors import DamagedError
 from rewind_cluster.records import Record, RecordKind, Run, iterate_body, unpack_refusal, unpack_run
+from rewind_node.position_index import PositionIndex
 from rewind_node.sessions import SessionKey, SessionTable, done, wrong_version
-from rewind_node.store import SessionRun, Store
+from rewind_node.store import PositionRow, SessionRun, Store
 from rewind_node.stream_index import Row, StreamIndex
 
 CHECKPOINT_ROWS = 16_384  # gathered rows that make a checkpoint due before its time: some 5 MB, sorted in about 10 ms
@@ -39,7 +40,6 @@ class Checkpoint:
 
     index: int
     streams: Iterator[tuple[int, str, list[Row]]]
-    positions: list[tuple[int, int, int, int]]  # context, first position, count, index
     runs: list[SessionRun]
     deleted_runs: list[SessionKey]
 
@@ -52,9 +52,8 @@ class EventIndex:
         self.checkpointed = applied
         self.streams = StreamIndex(partition, store, applied)
         self.sessions = SessionTable(store.session_runs(partition))
+        self.positions = PositionIndex(partition, store)
         self._store = store
-        self._heads: dict[int, int] = {}  # newest position by context
-        self._positions: list[tuple[int, int, int, int]] = []
         self._checkpoint: Checkpoint | None = None
 
     def head(self, context: int, stream: str) -> int:
@@ -63,10 +62,7 @@ class EventIndex:
 
     def position(self, context: int) -> int:
         """Return the newest applied position of a context, 0 for none."""
-        position = self._heads.get(context)
-        if position is None:
-            position = self._heads[context] = self._store.position_head(self.partition, context)
-        return position
+        return self.positions.head(context)
 
     def apply(self, entry: Entry, records: Iterable[Record] | None = None) -> Applied:
         """Take in one committed entry and return what it held. `records`: its body's, where they are known already."""
@@ -76,8 +72,7 @@ class EventIndex:
             work.run(iterate_body(entry.body) if records is None else records)
             applied = Applied(work.runs, work.settled)
             if entry.event_count:
-                self._heads[entry.context] = entry.first_position + entry.event_count - 1
-                self._positions.append((entry.context, entry.first_position, entry.event_count, entry.index))
+                self.positions.add(entry.context, PositionRow(entry.first_position, entry.event_count, entry.index))
         self.streams.applied = entry.index
         return applied
 
@@ -96,18 +91,15 @@ class EventIndex:
     def begin_checkpoint(self) -> None:
         """Begin to write what has been applied, unless that is under way or done."""
         if self._checkpoint is None and self.streams.applied > self.checkpointed:
-            positions, self._positions = self._positions, []
-            self._checkpoint = Checkpoint(
-                self.streams.applied, self.streams.freeze(), positions, *self.sessions.take_rows()
-            )
+            self.positions.freeze()
+            self._checkpoint = Checkpoint(self.streams.applied, self.streams.freeze(), *self.sessions.take_rows())
 
     def write_checkpoint(self, rows_max: int = SLICE_ROWS) -> bool:
         """Put a slice of the checkpoint into the store; return whether it is whole and `checkpointed` has moved."""
         checkpoint = self._checkpoint
         if checkpoint is None or not self.streams.write(checkpoint.streams, rows_max):
             return False
-        for position in checkpoint.positions:
-            self._store.put_position(self.partition, *position)
+        self.positions.write()
         if checkpoint.runs:
             self._store.put_session_runs(self.partition, checkpoint.runs)
         if checkpoint.deleted_runs:

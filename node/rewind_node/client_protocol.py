@@ -33,11 +33,13 @@ from rewind_cluster.client_messages import (
     StatusIs,
     Welcome,
 )
-from rewind_cluster.errors import ClusterError, ProtocolError
+from rewind_cluster.errors import ClusterError, ProtocolError, TooLargeError
 from rewind_cluster.names import CLUSTER_ID_SHOWN_MAX, CONTROL, check_context_name, check_stream_name
+from rewind_cluster.ranges import Consumed, GetPosition, ReadAll, Subscribe, Unsubscribe
 from rewind_cluster.wire import PROTOCOL_VERSIONS, TEXT_BYTES_MAX
 from rewind_node.connections import Burst, Client, Frames
-from rewind_node.data_partition import DataPartition
+from rewind_node.data_partition import DataPartition, Read
+from rewind_node.selecting import Selection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,6 +69,11 @@ class ClientProtocol:
             ReadStream: self._read,
             GetVersion: self._read,
             ListStreams: self._read,
+            ReadAll: self._read,
+            GetPosition: self._read,
+            Subscribe: lambda client, message, _: node.subscriptions.subscribe(client, message),
+            Consumed: lambda client, message, _: node.subscriptions.consumed(client, message),
+            Unsubscribe: lambda client, message, _: node.subscriptions.unsubscribe(client, message),
         }
 
     def __len__(self) -> int:
@@ -92,13 +99,17 @@ class ClientProtocol:
 
     def gone(self, route: bytes) -> None:
         """End a connection's state: what was sent to it did not arrive."""
-        self._clients.pop(route, None)
+        self._forget(route)
+
+    def _forget(self, route: bytes) -> Client | None:
+        self._node.subscriptions.client_gone(route)
+        return self._clients.pop(route, None)
 
     def expire(self) -> None:
         """End the states of connections that have been silent for too long."""
         oldest = self._node.now_us - PING_INTERVAL_US * (PINGS_MISSED_MAX + 1)
         for route in [route for route, client in self._clients.items() if client.heard_us < oldest]:
-            del self._clients[route]
+            self._forget(route)
 
     def broadcast(self, message: object) -> None:
         """Tell every client something unasked."""
@@ -124,7 +135,7 @@ class ClientProtocol:
             self._welcome(route, message)
 
     def _refuse(self, route: bytes, code: str, text: str) -> None:
-        known = self._clients.pop(route, None)
+        known = self._forget(route)
         self._node.metrics.handshakes_refused[code] += 1
         if code != "founding":
             self._node.log.info(
@@ -135,6 +146,7 @@ class ClientProtocol:
     def _welcome(self, route: bytes, message: Hello) -> None:
         node = self._node
         node.clock.observe_client(message.clock, node.wall_us)
+        self._forget(route)
         client = self._clients[route] = Client(route, message.program, node.now_us)
         welcome = Welcome(
             PROTOCOL_VERSIONS[-1],
@@ -243,15 +255,14 @@ class ClientProtocol:
         burst = Burst(client, batch.partition, batch.session, batch.epoch)
         self._node.outbox.refuse(burst, runs, (code, text), (code, text))
 
-    def _read(self, client: Client, message: ReadStream | GetVersion | ListStreams, _frames: Frames) -> None:
+    def _read(self, client: Client, message: Read, _frames: Frames) -> None:
         node = self._node
         replica = self._data_partition(message.partition)
         try:
-            for name in (message.prefix, message.after) if isinstance(message, ListStreams) else (message.stream,):
-                if name or not isinstance(message, ListStreams):
-                    check_stream_name(name)
+            _check_names(message)
         except ClusterError as error:
-            self._fail(client, message.request, Code.INVALID, str(error))
+            code = Code.TOO_LARGE if isinstance(error, TooLargeError) else Code.INVALID
+            self._fail(client, message.request, code, str(error))
             return
         if replica is None:
             code = Code.DAMAGED if message.partition in node.infirmary.repairs else Code.NOT_READY
@@ -266,3 +277,14 @@ class ClientProtocol:
         else:
             node.touch(replica)
             replica.read(client, message)
+
+
+def _check_names(message: Read) -> None:
+    """Raise `InvalidArgumentError` where a read names what cannot be a stream or a type."""
+    if isinstance(message, ReadStream | GetVersion):
+        check_stream_name(message.stream)
+    elif isinstance(message, ReadAll):
+        Selection.check(message.types, message.prefix)
+    elif isinstance(message, ListStreams):
+        for name in filter(None, (message.prefix, message.after)):
+            check_stream_name(name)

@@ -61,6 +61,10 @@ class Outbox:
         self.bytes += sum(map(len, frames))
         self._messages.append((client.route, [CLIENT_CODEC.encode(message), *frames]))
 
+    def charge(self, size: int) -> None:
+        """Count bytes that were read for answers, in vain perhaps, like those of the answers themselves."""
+        self.bytes += size
+
     def send_to_route(self, route: bytes, message: object) -> None:
         """Queue one message to a connection without a state."""
         self._messages.append((route, [CLIENT_CODEC.encode(message)]))

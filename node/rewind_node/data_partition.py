@@ -21,20 +21,25 @@ from rewind_cluster.clock import HybridClock
 from rewind_cluster.cluster_map import ClusterMap
 from rewind_cluster.entry import Entry
 from rewind_cluster.raft import RaftOptions
+from rewind_cluster.ranges import AllIs, GetPosition, PositionIs, ReadAll, pack_rows
 from rewind_node.applying import CHECKPOINT_ROWS, EventIndex
 from rewind_node.connections import Burst, Client, Outbox
 from rewind_node.leadership import Leadership
+from rewind_node.range_reading import Limits, Range, RangeReader
 from rewind_node.reading import Reader
 from rewind_node.replica import PendingRead, Replica
+from rewind_node.selecting import Selection
 from rewind_node.store import Store
 
 CHUNK_BYTES_MAX = 1024 * 1024  # of records in one answer, the last record excepted
 TURN_ANSWER_BYTES_MAX = 4 * 1024 * 1024  # of chunks in one turn, all partitions together: about 2 ms of reading
 CHUNK_EVENTS_MAX = 4096
+RANGE_COST_MAX = 1024 * 1024  # of reading and sending one range, what is filtered out included: 3 to 6 ms
+RANGE_COST_FACTOR = 4  # whole entries are verified and unpacked: that takes four times as long as parts of a stream
 CHECKPOINT_INTERVAL_US = 10_000_000  # with little to do: what a restart has to apply anew stays small
 NAMES_MAX = 1000  # streams in one answer
 
-Read = ReadStream | GetVersion | ListStreams
+Read = ReadStream | GetVersion | ListStreams | ReadAll | GetPosition
 
 
 class DataPartition(Replica):
@@ -52,6 +57,7 @@ class DataPartition(Replica):
         clock: HybridClock,
         outbox: Outbox,
         has_space: Callable[[Replica], bool],
+        ranges: RangeReader,
     ) -> None:
         super().__init__(partition, store, options, pick, now_us)
         self._has_space = has_space
@@ -61,6 +67,7 @@ class DataPartition(Replica):
         self._leadership: Leadership | None = None
         self.index = EventIndex(self.partition, self.store, self.applied)
         self.reader = Reader(self.store, self.index)
+        self._ranges = ranges
         self._checkpoint_us = now_us
 
     @property
@@ -176,15 +183,19 @@ class DataPartition(Replica):
         def fail(why: str) -> None:
             self._fail(client, message.request, Code.NOT_READY, why)
 
+        at_least = message.at_least
+        if isinstance(message, ReadAll):
+            at_least = max(at_least, message.after or 0)
+
         def serve() -> None:
-            if message.at_least > self.index.position(message.context):
-                text = f"position {message.at_least} is beyond the newest event of partition {self.partition}"
+            if at_least > self.index.position(message.context):
+                text = f"position {at_least} is beyond the newest event of partition {self.partition}"
                 self._fail(client, message.request, Code.BEYOND_HEAD, text)
             else:
                 self._serve(client, message)
 
         def ready() -> bool:
-            return message.fresh or message.at_least <= self.index.position(message.context)
+            return message.fresh or at_least <= self.index.position(message.context)
 
         read = PendingRead(0, message.deadline_us, ready, serve, fail)
         if not self.add_read(read, fresh=message.fresh):
@@ -197,6 +208,10 @@ class DataPartition(Replica):
             version = self.index.head(message.context, message.stream)
             position = self.index.position(message.context)
             self._outbox.send(client, VersionIs(message.request, version, position))
+        elif isinstance(message, ReadAll):
+            self._serve_all(client, message)
+        elif isinstance(message, GetPosition):
+            self._outbox.send(client, PositionIs(message.request, self.index.position(message.context)))
         else:
             self._serve_names(client, message)
 
@@ -213,6 +228,28 @@ class DataPartition(Replica):
         position = self.index.position(message.context)
         self._outbox.send(client, StreamIs(message.request, chunk.version, position, chunk.more), pack_chunk(rows))
         self._outbox.bytes += chunk.opened_bytes  # a small event may stand in a large record
+
+    def _serve_all(self, client: Client, message: ReadAll) -> None:
+        position = self.index.position(message.context)
+        start = message.after
+        if start is None:
+            start = position if message.reverse else 0
+        limits = Limits(
+            max(1, min(message.count_max, CHUNK_EVENTS_MAX)),
+            max(1, min(message.bytes_max, CHUNK_BYTES_MAX)),
+            RANGE_COST_MAX,
+        )
+        selection = Selection.check(message.types, message.prefix)
+        found = self.read_range(message.context, start, selection, limits, reverse=message.reverse)
+        more = found.through > 0 if message.reverse else found.through < position
+        self._outbox.send(client, AllIs(message.request, start, found.through, position, more), pack_rows(found.rows))
+        self._outbox.charge(RANGE_COST_FACTOR * found.cost)
+
+    def read_range(
+        self, context: int, after: int, selection: Selection, limits: Limits, *, reverse: bool = False
+    ) -> Range:
+        """Return the range that begins at `after`, as far as the limits allow, or raise `DamagedError`."""
+        return self._ranges.read(self.index, context, after, selection, limits, reverse=reverse)
 
     def _serve_names(self, client: Client, message: ListStreams) -> None:
         count = max(1, min(message.count_max, NAMES_MAX))

@@ -93,6 +93,10 @@ class Metrics:
     peer_disconnects: int = field(
         default=0, metadata=_counter("peer_disconnects_total", "Connections to other nodes that dropped.")
     )
+    events_pushed: int = field(
+        default=0, metadata=_counter("events_pushed_total", "Events sent to subscriptions by this node.")
+    )
+    subscriptions: int = field(default=0, metadata=_gauge("subscriptions", "Subscriptions served by this node."))
     clients_connected: int = field(default=0, metadata=_gauge("clients_connected", "Clients that are connected."))
     partitions_led: int = field(
         default=0, metadata=_gauge("partitions_led", "Partitions led by this node, partition 0 included.")

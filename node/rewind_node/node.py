@@ -11,14 +11,14 @@ order of a turn:
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from rewind_cluster.client_messages import Code
 from rewind_cluster.clock import HybridClock
 from rewind_cluster.cluster_map import ClusterMap, Founding, NodeInfo
 from rewind_cluster.errors import DamagedError
 from rewind_cluster.membership import Membership
 from rewind_cluster.names import CONTROL
-from rewind_cluster.peer_messages import RaftBatch
 from rewind_cluster.raft import Role
-from rewind_cluster.raft_messages import Envelope, ReplicaId, pack_envelope
+from rewind_cluster.raft_messages import Envelope, ReplicaId
 from rewind_cluster.raft_options import RaftOptions
 from rewind_node.client_protocol import ClientProtocol
 from rewind_node.connections import Frames, Outbox
@@ -30,10 +30,12 @@ from rewind_node.metrics import Metrics
 from rewind_node.peer_protocol import PeerProtocol
 from rewind_node.peers import Peers
 from rewind_node.placing import create_founding_replicas, create_replica, load_replica
+from rewind_node.range_reading import RangeReader
 from rewind_node.replica import Replica
 from rewind_node.space import voter_with_space
 from rewind_node.status import report, status
 from rewind_node.store import Store
+from rewind_node.subscriptions import Subscriptions
 
 MAINTENANCE_INTERVAL_US = 100_000
 REPORT_INTERVAL_US = 1_000_000
@@ -85,6 +87,7 @@ class Node:
         self.pick = pick
         self._new_id = new_id
         self.infirmary = Infirmary(self)
+        self.ranges = RangeReader(store)
         self._founder = Founder(me, plan)
         self._touched: dict[int, Replica] = {}
         self._envelopes: list[Envelope] = []
@@ -95,6 +98,7 @@ class Node:
         self._obstacles: list[str] = []
         self.peer_protocol = PeerProtocol(self)
         self.client_protocol = ClientProtocol(self)
+        self.subscriptions = Subscriptions(self)
         packed = store.node_value(FOUNDING_KEY)
         if packed is not None:
             self._enter_cluster(check_record(packed))
@@ -149,6 +153,9 @@ class Node:
             self._touched.pop(replica.partition, None)
             if replica is self.control:
                 self.control = None
+            self.subscriptions.end_partition(
+                replica.partition, Code.DAMAGED, "this replica is under repair; ask another"
+            )
             self.infirmary.admit(replica.partition, replica.damage)
 
     def _campaign_first(self) -> None:
@@ -232,7 +239,7 @@ class Node:
     @property
     def deadline_us(self) -> int:
         """When the next turn must come, whatever arrives."""
-        deadline = self._maintenance_us
+        deadline = 0 if self.subscriptions.waiting else self._maintenance_us
         if self._sync_us is not None:
             deadline = min(deadline, self._sync_us)
         for replica in self.replicas.values():
@@ -252,6 +259,7 @@ class Node:
 
     def _maintain(self) -> None:
         self.client_protocol.expire()
+        self.subscriptions.maintain()
         self.peer_protocol.check_foreign()
         if self.founding is None:
             self._try_founding()
@@ -300,6 +308,7 @@ class Node:
         owes = False
         for replica in self._touched.values():
             owes = replica.persist(self.now_us) or owes
+        self.subscriptions.push()
         if self._map_index != (self.map.index if self.map else 0):
             self._map_changed()
         if not owes and self.store.engine.dirty:
@@ -320,21 +329,8 @@ class Node:
         self._quarantine_damaged()
 
     def _send_envelopes(self) -> None:
-        if not self._envelopes:
-            return
         envelopes, self._envelopes = self._envelopes, []
-        by_node: dict[str, tuple[list[Any], list[bytes]]] = {}
-        for envelope in envelopes:
-            node_id = self.node_of(self.replicas[envelope.partition], envelope.to)
-            packed, entries = pack_envelope(envelope)
-            batch = by_node.setdefault(node_id, ([], []))
-            batch[0].append(packed)
-            batch[1].extend(entries)
-        clock = self.clock.read(self.wall_us)
-        for node_id, (batched, frames) in by_node.items():
-            link = self.peers.link_to(node_id)
-            if link is not None:
-                self.peers.send(link, RaftBatch(self.cluster_id, clock, self.storage_full, batched), *frames)
+        self.peer_protocol.send(envelopes)
 
     # Views.
 
@@ -362,6 +358,7 @@ class Node:
     def drain(self) -> None:
         """Hand every leadership over; this node takes no new one by itself."""
         self.draining = True
+        self.subscriptions.end_all("this node stops; ask another")
         self._hand_over()
 
     def _hand_over(self) -> None:

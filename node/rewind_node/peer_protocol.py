@@ -5,7 +5,7 @@ a node that finds, at its start, that it does not belong where it was sent: it e
 done anything.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from rewind_cluster.cluster_map import NODES_MAX, NodeInfo
@@ -22,7 +22,7 @@ from rewind_cluster.peer_messages import (
     PeerWelcome,
     RaftBatch,
 )
-from rewind_cluster.raft_messages import Envelope, unpack_envelope
+from rewind_cluster.raft_messages import Envelope, pack_envelope, unpack_envelope
 from rewind_cluster.wire import PROTOCOL_VERSIONS, check_shape
 from rewind_node.connections import Frames
 from rewind_node.exits import ForeignClusterError, UsageError
@@ -73,6 +73,24 @@ class PeerProtocol:
         for link in self._node.peers.links.values():
             if link.up and not link.self_link:
                 self.hello(link)
+
+    def send(self, envelopes: Iterable[Envelope]) -> None:
+        """Send the Raft messages of a turn: those to the same node, whatever the partition, as one message."""
+        node = self._node
+        by_node: dict[str, tuple[list[Any], list[bytes]]] = {}
+        for envelope in envelopes:
+            node_id = node.node_of(node.replicas[envelope.partition], envelope.to)
+            packed, entries = pack_envelope(envelope)
+            batch = by_node.setdefault(node_id, ([], []))
+            batch[0].append(packed)
+            batch[1].extend(entries)
+        if not by_node:
+            return
+        clock = node.clock.read(node.wall_us)
+        for node_id, (batched, frames) in by_node.items():
+            link = node.peers.link_to(node_id)
+            if link is not None:
+                node.peers.send(link, RaftBatch(node.cluster_id, clock, node.storage_full, batched), *frames)
 
     def report(self, message: PeerStatus) -> None:
         """Tell the other nodes how this one is doing."""

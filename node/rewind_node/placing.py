@@ -61,6 +61,7 @@ def load_replica(node: "Node", partition: int) -> Replica:
             clock=node.clock,
             outbox=node.outbox,
             has_space=lambda led: has_space(node, led),
+            ranges=node.ranges,
         )
     node.clock.observe(replica.raft.log.last_timestamp)
     replica.raft.storage_full = node.storage_exhausted

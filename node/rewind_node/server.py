@@ -107,6 +107,7 @@ def _node_id(store: Store) -> str:
 def _publish(admin: AdminProcess, node: Node, directory: DataDirectory) -> None:
     metrics = node.metrics
     metrics.clients_connected = len(node.client_protocol)
+    metrics.subscriptions = len(node.subscriptions)
     metrics.partitions_led = node.leads
     metrics.storage_free_bytes = directory.reserve.free_bytes()
     metrics.store_bytes = directory.store_bytes()

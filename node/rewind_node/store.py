@@ -17,7 +17,7 @@ from rewind_node import store_layout as layout
 from rewind_node.engine import Engine
 from rewind_node.store_layout import U16, U64, PositionRow, ReplicaState, SessionRun, StreamRow
 
-__all__ = ["LogStore", "ReplicaState", "SessionRun", "Store", "StreamRow"]
+__all__ = ["LogStore", "PositionRow", "ReplicaState", "SessionRun", "Store", "StreamRow"]
 
 
 class Store:
@@ -196,6 +196,20 @@ class Store:
         """Return the index of the entry that holds a position, or None."""
         row = self._position_at(partition, context, position)
         return row.index if row and position <= row.last_position else None
+
+    def position_rows(
+        self, partition: int, context: int, position: int, *, reverse: bool = False
+    ) -> Iterator[PositionRow]:
+        """Yield a context's rows from the one that holds a position, or the next beyond it, on; or down from it."""
+        space = layout.SPACE.pack(partition, context)
+        start, stop = space, layout.space_end(partition, context)
+        if reverse:
+            stop = min(stop, space + U64.pack(position) + b"\x00")
+        else:
+            row = self._position_at(partition, context, position)
+            start = space + U64.pack(row.first_position if row and row.last_position >= position else position)
+        for key, value in self.engine.scan(layout.POSITIONS, start, stop, reverse=reverse):
+            yield layout.unpack_position(key, value)
 
     def contexts(self, partition: int) -> list[int]:
         """Return the contexts that have events in a partition."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from appends_by_hand import again, unpack_batch
+from fake_ranges import FakeFeeds, on_range
 
 from rewind_cluster.client_messages import (
     ANY_VERSION,
@@ -43,6 +44,7 @@ from rewind_cluster.client_messages import (
 )
 from rewind_cluster.columns import ID_BYTES, unpack_events
 from rewind_cluster.names import SLOTS, slot
+from rewind_cluster.ranges import Consumed, GetPosition, ReadAll, Subscribe, Unsubscribe
 
 Frames = list[bytes]
 PING_INTERVAL_US = 1_000_000
@@ -74,6 +76,14 @@ class FakeNode:
     refuse: Callable[[AppendBatch], Code | None] | None = None  # why a whole batch is refused, if it is
     refused: dict[tuple[bytes, int], int] = field(default_factory=dict)  # the newest epoch refused, by route, partition
 
+    newest_max: int = 1 << 62  # it has no events beyond this position
+
+    def __post_init__(self) -> None:
+        self.feeds = FakeFeeds(self)
+
+    def newest(self, context: int, partition: int) -> int:
+        return min(self.newest_max, self.cluster.positions.get((context, partition), 0))
+
     def handle(self, route: bytes, frames: Frames, now_us: int) -> list[tuple[bytes, Frames]]:
         if self.paused:
             self.held.append((route, frames))
@@ -92,6 +102,8 @@ class FakeNode:
             return [(route, [CLIENT_CODEC.encode(welcome)])]
         if route not in self.clients:
             return [(route, [CLIENT_CODEC.encode(HelloRequired(self.id))])]
+        if isinstance(message, Subscribe | Consumed | Unsubscribe):
+            return [(route, answer) for answer in self.feeds.handle(route, message)]
         return [(route, answer) for answer in self._answer(route, message, batch, now_us)]
 
     def resume(self, now_us: int) -> list[tuple[bytes, Frames]]:
@@ -116,7 +128,8 @@ class FakeNode:
             leader = cluster.leader(partition)
             term = cluster.terms[partition]
             return [[CLIENT_CODEC.encode(Failed(message.request, Code.NOT_LEADER, "not the leader", leader, term))]]
-        answer = getattr(cluster, "on_" + type(message).__name__)(message)
+        by_position = isinstance(message, ReadAll | GetPosition)
+        answer = on_range(self, message) if by_position else getattr(cluster, "on_" + type(message).__name__)(message)
         return [answer if isinstance(answer, list) else [CLIENT_CODEC.encode(answer)]]
 
     def append(self, route: bytes, message: AppendBatch, batch: list[Any], now_us: int) -> AppendsDone:
@@ -185,6 +198,11 @@ class FakeCluster:
         self.leaders[partition] = node.id
         news = CLIENT_CODEC.encode(LeaderIs(partition, self.terms[partition], node.id))
         return [(each, route, [news]) for each in self.nodes if each.up and not each.paused for route in each.clients]
+
+    def pushes(self, now_us: int) -> list[tuple[FakeNode, bytes, Frames]]:
+        """Return what nodes tell subscribers unasked."""
+        up = [node for node in self.nodes if node.up and not node.paused]
+        return [(node, route, frames) for node in up for route, frames in node.feeds.pushes(now_us)]
 
     def slot_ranges(self) -> list[list[int]]:
         count = len(self.partitions)

@@ -45,11 +45,15 @@ class FakeServer:
         while not self._stop:
             for router, _ in poller.poll(TURN_MS):
                 self._serve(router)
+            self._push(self.cluster.pushes(time.monotonic_ns() // 1000))
             while self._work:
                 function, done = self._work.pop(0)
-                for node, route, frames in function() or []:
-                    self._routers[self.cluster.nodes.index(node)].send_multipart([route, *frames])
+                self._push(function() or [])
                 done.set()
+
+    def _push(self, news: Any) -> None:
+        for node, route, frames in news:
+            self._routers[self.cluster.nodes.index(node)].send_multipart([route, *frames])
 
     def _serve(self, router: Any) -> None:
         node = self.cluster.nodes[self._routers.index(router)]

@@ -7,11 +7,47 @@ from typing import Any
 from rewind import inquiries
 from rewind.appending import Append
 from rewind.calls import Calls
-from rewind.events import ANY, NewEvent
+from rewind.errors import RewindError
+from rewind.events import ANY, Event, NewEvent
+from rewind.feed import Batch, Tail
+from rewind.inbox import Inbox
 from rewind.requests import Call, Request
 from rewind.session import Session
 
 START_US = 1_000_000_000
+
+
+class Watcher:
+    """The consumer of a subscription. `take` pops what has come."""
+
+    def __init__(self, lab: "Lab", tail: Tail, eager: bool) -> None:
+        self.tail = tail
+        self.eager = eager
+        self.events: list[Event] = []
+        self._lab = lab
+        self.inbox = Inbox(tail.origin, tail.positions, lambda batch: lab.session.feeds.consumed(batch, lab.now_us))
+        tail.consumer = self
+        lab.session.feeds.add(tail, lab.now_us)
+
+    def put(self, batch: Batch) -> None:
+        self.inbox.put(batch)
+        if self.eager:
+            self.take()
+
+    def end(self, error: RewindError | None) -> None:
+        self.inbox.end(error)
+
+    def take(self, count: int | None = None) -> list[Event]:
+        """Pop events, all or so many."""
+        taken = []
+        while (count is None or len(taken) < count) and (event := self.inbox.pop()) is not None:
+            taken.append(event)
+        self.events += taken
+        return taken
+
+    def close(self) -> None:
+        self.inbox.end(None)
+        self._lab.session.feeds.remove(self.tail, self._lab.now_us)
 
 
 class Lab:
@@ -43,9 +79,19 @@ class Lab:
             for address, messages in work.send:
                 for frames in messages:
                     self._send(address, frames)
-            if not moved and not self._reconnect():
+            moved = self._hand_on(work) or moved
+            news = self.cluster.pushes(self.now_us)
+            self.push(news)
+            if not (moved or news) and not self._reconnect():
                 return
         raise AssertionError("the session never comes to rest")
+
+    def _hand_on(self, work: Any) -> bool:
+        for batch in work.batches:
+            batch.consumer.put(batch)
+        for tail in work.ended:
+            tail.consumer.end(tail.error)
+        return bool(work.batches or work.ended)
 
     def _open(self, wanted: dict[str, int]) -> bool:
         for address in [address for address, made in self.sockets.items() if wanted.get(address) != made]:
@@ -134,6 +180,13 @@ class Lab:
         append = self.calls.append(stream, NewEvent("T", data), expected, timeout)
         self.session.append(append, self.now_us)
         return append
+
+    def subscribe(self, after: Any = None, types: Any = None, prefix: str = "", *, eager: bool = True) -> "Watcher":
+        """Begin a subscription, whose consumer takes what comes at once if it is `eager`."""
+        beginning = self.calls.subscribe(after, types, prefix, None)
+        for partition, request in beginning.wanted():
+            beginning.take(partition, self.ask(request).result)
+        return Watcher(self, beginning.tail(), eager)
 
     def ask(self, request: Request) -> Request:
         """Make a request and wait for its end."""

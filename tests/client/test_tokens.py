@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rewind.errors import InvalidArgument
-from rewind.tokens import Origin, make_token, read_token
+from rewind.tokens import Origin, make_token, read_checkpoint, read_token
 
 ORIGIN = Origin("3f6c", 2)
 
@@ -44,3 +44,21 @@ def test_a_token_of_another_cluster_or_context_is_refused(other: Origin) -> None
 def test_what_is_no_token_is_refused(token: object) -> None:
     with pytest.raises(InvalidArgument):
         read_token(token, ORIGIN)
+
+
+def test_a_checkpoint_may_be_used_as_a_token() -> None:
+    checkpoint = make_token(ORIGIN, {1: 5, 2: 0})
+
+    assert read_checkpoint(checkpoint, ORIGIN, (1, 2)) == read_token(checkpoint, ORIGIN) == {1: 5, 2: 0}
+
+
+@pytest.mark.parametrize("partitions", [(1,), (1, 2, 3), (2, 3)])
+def test_a_checkpoint_names_each_partition_of_the_context(partitions: tuple[int, ...]) -> None:
+    with pytest.raises(InvalidArgument, match="each partition"):
+        read_checkpoint(make_token(ORIGIN, {1: 5, 2: 0}), ORIGIN, partitions)
+
+
+@pytest.mark.parametrize("checkpoint", ["", "3f6c/2", "3f6d/2/1:1", "3f6c/3/1:1", "3f6c/2/1:x"])
+def test_what_is_no_checkpoint_of_this_context_is_refused(checkpoint: str) -> None:
+    with pytest.raises(InvalidArgument, match="checkpoint"):
+        read_checkpoint(checkpoint, ORIGIN, (1,))

@@ -260,7 +260,7 @@ ANSWERS = st.one_of(
     st.builds(lambda *fields: [0, *fields], st.lists(NUMBERS, max_size=3), NUMBERS, NUMBERS, st.none(), st.none()),
     st.builds(lambda *fields: [1, *fields], st.text(max_size=4), st.integers(-1, 9), NUMBERS, st.booleans()),
 )
-SESSION_ROWS = st.builds(layout.SessionRun, NUMBERS, NUMBERS, NUMBERS, U32, NUMBERS, ANSWERS)
+SESSION_ROWS = st.builds(layout.SessionRun, NUMBERS, NUMBERS, U32, NUMBERS, U32, NUMBERS, ANSWERS)
 PAIRS = st.one_of(  # key, value, how it is read, what comes out
     STATES.map(lambda state: (b"\0\1", layout.pack_state(b"\0\1", state), layout.unpack_state, state)),
     STREAM_ROWS.map(

@@ -141,6 +141,7 @@ FITTING: dict[Any, st.SearchStrategy[Any]] = {  # what a field of each kind take
     bytes: st.binary(max_size=20),
     list[int]: st.lists(NUMBERS, max_size=3),
     list[Any]: st.lists(VALUES, max_size=4),
+    list[Any] | None: st.none() | st.lists(VALUES, max_size=4),
     dict[str, Any]: st.dictionaries(st.text(max_size=5), VALUES, max_size=3),
     int | None: st.none() | NUMBERS,
     str | None: st.none() | st.text(max_size=20),

@@ -22,7 +22,9 @@ FAST = 3
 SLOW_DISK = (5, 60)
 SLOW_NETWORK = (10, 100)
 STEPS_MAX = 12
-ROLL_EVERY_US = (150_000, 1_500_000)
+STALL_US = (200_000, 3_000_000)
+GIVE_UP_US = (5_000, 800_000)
+ROLL_EVERY_US = (100_000, 900_000)
 ROLL_DOWN_US = (10_000, 500_000)
 TOGETHER_US = 60_000  # several hosts crash within so long of one another, or at one instant
 BREACHED, EXHAUSTED, BRIMFUL = (0.26, 0.95), (0.02, 0.24), (0.0, 0.005)  # free space as shares of the reserve
@@ -104,21 +106,22 @@ def stop(it: Misfortune) -> None:
 
 
 def roll(it: Misfortune) -> None:
-    """Stop all nodes in good order and start them again, one after the other; what they tell clients may get lost."""
-    at_us = it.world.now_us
+    """Stop all nodes in good order and start them again, one after the other; clients may not hear a word meanwhile."""
+    world, random = it.world, it.random
+    if random.random() < 0.7:
+        for host in it.hosts:
+            for client in world.clients:
+                for connection in world.network.between(host, client):
+                    world.network.stall(connection, LISTENER, random.randint(*STALL_US))
+    at_us, healings = world.now_us, world.healings
     for host in it.hosts:
-        it.world.at(at_us, _roll_one, it, host, it.world.healings, it.random.random() < 0.6)
-        at_us += it.random.randint(*ROLL_EVERY_US)
+        world.at(at_us, _roll_one, host, healings, random.randint(*ROLL_DOWN_US))
+        at_us += random.randint(*ROLL_EVERY_US)
 
 
-def _roll_one(it: Misfortune, host: Host, healings: int, loses: bool) -> None:
-    if not host.up or healings != it.world.healings:
-        return
-    if loses:
-        for client in it.world.clients:
-            for connection in it.world.network.between(host, client):
-                it.world.network.swallow(connection)
-    host.stop(it.random.randint(*ROLL_DOWN_US))
+def _roll_one(host: Host, healings: int, down_us: int) -> None:
+    if host.up and healings == host.world.healings:
+        host.stop(down_us)
 
 
 def pause(it: Misfortune) -> None:
@@ -212,12 +215,20 @@ def cut_client(it: Misfortune) -> None:
 
 
 def drop_connections(it: Misfortune) -> None:
-    """Drop the connections of a host with another or with the clients; both ends, one, or neither is told."""
+    """Drop the connections of a host with another or with the clients; both ends, one, or neither is told.
+
+    Or the one that dialled gives a connection up on which one way or both stood still: what it was sent there is lost,
+    and what it has sent arrives after what it sends on the next one.
+    """
     network = it.world.network
-    others: list[Machine] = [it.hosts[1]] if it.random.random() < 0.6 else [*it.world.clients]
+    others: list[Machine] = [it.hosts[1]] if it.random.random() < 0.5 else [*it.world.clients]
     for other in others:
         for connection in network.between(it.host, other):
-            told = it.random.choice(("both", "both", "dialler", "listener", "neither"))
+            told = it.random.choice(("both", "both", "dialler", "listener", "neither", "late", "late", "late"))
+            if told == "late":
+                for end in it.random.choice(((DIALLER,), (LISTENER,), (DIALLER, LISTENER))):
+                    network.stall(connection, end, it.random.randint(*STALL_US))
+                it.world.at(it.world.now_us + it.random.randint(*GIVE_UP_US), network.give_up, connection)
             if told == "neither":
                 network.swallow(connection)
             if told in ("both", "dialler"):

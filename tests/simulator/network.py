@@ -272,6 +272,15 @@ class Network:
             for end in (DIALLER, LISTENER):
                 self.close(connection, end, tell=False)
 
+    def stall(self, connection: Connection, end: int, for_us: int) -> None:
+        """Let what an end sends, or has sent, arrive only after a while."""
+        connection.stalled_us[end] = self._world.now_us + for_us
+        self._world.at(connection.stalled_us[end], self._release, connection, end)
+
+    def give_up(self, connection: Connection) -> None:
+        """Let the end that dialled close without the other being told."""
+        self.close(connection, DIALLER, tell=False)
+
     def swallow(self, connection: Connection) -> None:
         """Let everything on a connection vanish from now on, without telling either end."""
         connection.black_hole = True
@@ -332,7 +341,8 @@ class Network:
             self._world.at(self._world.now_us + self.delay_us(), self._reset, connection, 1 - receiver)
 
     def _reset(self, connection: Connection, end: int) -> None:
-        if not self._is_withheld(connection, 1 - end):
+        stalled = self._world.now_us < connection.stalled_us[1 - end]
+        if not stalled and not self._is_withheld(connection, 1 - end):
             self.close(connection, end, tell=False)
 
     def _deliver(self, connection: Connection, receiver: int, frames: Frames) -> None:

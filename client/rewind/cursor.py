@@ -1,0 +1,51 @@
+"""Where a consumer of ranges stands: the events of the range it is in, and what its checkpoint says.
+
+A checkpoint includes the event that was handed out last. Once that is the last of its range, the whole range counts as
+seen, with all that a filter took out of it.
+"""
+
+from rewind.events import Event
+from rewind.rows import Rows
+from rewind.tokens import Origin, make_token
+
+
+class Cursor:
+    """The place of one consumer. `positions`: up to where it has seen each partition, to begin with."""
+
+    def __init__(self, origin: Origin, positions: dict[int, int]) -> None:
+        self.positions = dict(positions)
+        self._origin = origin
+        self._events = Rows(0, (), 0).events()
+        self._left = 0
+        self._through: int | None = None  # where the range ends, or None where checkpoints do not move
+
+    @property
+    def checkpoint(self) -> str:
+        """What was seen, as text."""
+        return make_token(self._origin, self.positions)
+
+    @property
+    def at_end(self) -> bool:
+        """Whether all events of the range were handed out."""
+        return self._left == 0
+
+    def enter(self, rows: Rows, through: int | None) -> None:
+        """Go on with a range's events. With `through` None the checkpoint stays where it is."""
+        assert self.at_end
+        self._events = rows.events()
+        self._left = rows.count
+        self._through = through
+        if through is not None and self.at_end:
+            self.positions[rows.partition] = through
+
+    def extend(self, through: int) -> None:
+        """Let the range that is being handed out reach further, without events."""
+        self._through = through
+
+    def pop(self) -> Event:
+        """Return the range's next event; there must be one."""
+        event = next(self._events)
+        self._left -= 1
+        if self._through is not None:
+            self.positions[event.partition] = event.position if self._left else self._through
+        return event

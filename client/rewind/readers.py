@@ -1,0 +1,71 @@
+"""What reads of the blocking store return: iterators that ask for what comes next while what came is consumed."""
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future
+from typing import Any
+
+from rewind.engine import Engine
+from rewind.events import Event
+from rewind.reading import StreamRead
+from rewind.scanning import ContextRead
+
+Answer = Future[Any]
+
+
+class EventReader(Iterator[Event]):
+    """An iterator over events. While one chunk is consumed the next is on its way."""
+
+    def __init__(self, engine: Engine, read: StreamRead) -> None:
+        self._engine = engine
+        self._read = read
+        self._events: deque[Event] = deque()
+        self._next: Answer | None = None
+        self._ask()
+
+    @property
+    def token(self) -> str:
+        """A token for `at_least`: a read with it sees all that this one has seen."""
+        return self._read.token
+
+    def _ask(self) -> None:
+        request = self._read.next_request()
+        self._next = None if request is None else self._engine.start(request)
+
+    def __next__(self) -> Event:
+        while not self._events:
+            if self._next is None:
+                raise StopIteration
+            future, self._next = self._next, None
+            self._events.extend(self._read.take(self._engine.wait(future)))
+            self._ask()
+        return self._events.popleft()
+
+
+class ContextReader(Iterator[Event]):
+    """An iterator over a context's events. While one chunk is consumed a few more are on their way."""
+
+    def __init__(self, engine: Engine, read: ContextRead) -> None:
+        self._engine = engine
+        self._read = read
+        self._asked: deque[tuple[int, Answer]] = deque()
+        self._ask()
+
+    @property
+    def checkpoint(self) -> str:
+        """What was read so far, the event just yielded included, as plain text; in reverse, the newest there was."""
+        return self._read.checkpoint
+
+    def _ask(self) -> None:
+        while (wanted := self._read.next_request()) is not None:
+            partition, request = wanted
+            self._asked.append((partition, self._engine.start(request)))
+
+    def __next__(self) -> Event:
+        while (event := self._read.pop()) is None:
+            if not self._asked or self._read.full:
+                raise StopIteration
+            partition, future = self._asked.popleft()
+            self._read.take(partition, self._engine.wait(future))
+            self._ask()
+        return event

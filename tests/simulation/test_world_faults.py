@@ -261,7 +261,7 @@ def test_a_client_is_cut_off_in_either_direction_or_both(founded: Any) -> None:
 
 def test_connections_drop_with_and_without_notice_to_either_end(make_world: Any) -> None:
     seen = set()
-    for choice in range(12):
+    for choice in range(40):
         world = make_world().found()
         one, other = world.hosts[:2]
         before = [each for each in world.network.between(one, other) if each.port == "peer"]

@@ -20,7 +20,9 @@ from rewind_node.sessions import SessionKey, SessionTable, done, wrong_version
 from rewind_node.store import PositionRow, SessionRun, Store
 from rewind_node.stream_index import Row, StreamIndex
 
-CHECKPOINT_ROWS = 16_384  # gathered rows that make a checkpoint due before its time: some 5 MB, sorted in about 10 ms
+CHECKPOINT_ROWS = 262_144  # gathered rows of a node, all partitions together, that make checkpoints due early: some
+# 50 MB, twice that while they are written. The more rows a checkpoint has, the more of them share a page.
+CHECKPOINT_ROWS_MIN = 4096  # of a partition, however many there are
 SLICE_ROWS = 256  # put into the store in one turn
 
 
@@ -47,8 +49,9 @@ class Checkpoint:
 class EventIndex:
     """What a data partition's log has led to."""
 
-    def __init__(self, partition: int, store: Store, applied: int) -> None:
+    def __init__(self, partition: int, store: Store, applied: int, partitions: int = 1) -> None:
         self.partition = partition
+        self._rows_due = max(CHECKPOINT_ROWS_MIN, CHECKPOINT_ROWS // partitions)
         self.checkpointed = applied
         self.streams = StreamIndex(partition, store, applied)
         self.sessions = SessionTable(store.session_runs(partition))
@@ -81,7 +84,7 @@ class EventIndex:
     @property
     def checkpoint_due(self) -> bool:
         """Whether so much has gathered in memory that a checkpoint should begin."""
-        return self._checkpoint is None and self.streams.row_count >= CHECKPOINT_ROWS
+        return self._checkpoint is None and self.streams.row_count >= self._rows_due
 
     @property
     def checkpointing(self) -> bool:

@@ -65,7 +65,7 @@ class DataPartition(Replica):
         self._clock = clock
         self._outbox = outbox
         self._leadership: Leadership | None = None
-        self.index = EventIndex(self.partition, self.store, self.applied)
+        self.index = EventIndex(self.partition, self.store, self.applied, len(cluster_map.partitions))
         self.reader = Reader(self.store, self.index)
         self._ranges = ranges
         self._checkpoint_us = now_us

@@ -142,7 +142,8 @@ def _versions_refused(append: AppendDone) -> Iterator[int]:
 def check_pipelines(authors: Authors) -> Iterator[Violation]:
     """Yield the appends of one client to one stream that stand in another order than they were submitted in.
 
-    Left out are those of which several look alike: which of them is where is not known.
+    Left out are those of which several look alike: which of them is where is not known. One that expects a version says
+    itself where it wants to stand, be it after a later one; so nobody is in its way but appends that took any version.
     """
     latest: dict[tuple[int, Space], tuple[AppendDone, int]] = {}
     for append in sorted(authors.alone, key=lambda append: (append.client, append.number)):
@@ -153,5 +154,5 @@ def check_pipelines(authors: Authors) -> Iterator[Violation]:
             if place < taken:
                 text = f"two appends to {stream!r} stand in the other order than they were submitted in"
                 yield Violation(Kind.PIPELINED_ORDER, text, (before, append))
-            else:
+            elif all(part.expected == ANY for part in append.parts if part.stream == stream):
                 latest[key] = append, place

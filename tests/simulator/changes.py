@@ -4,6 +4,7 @@ It goes through the leading replica's consensus core, as partition 0's leader do
 store of a new replica as a node does when it is given one.
 """
 
+from collections.abc import Sequence
 from random import Random
 
 from rewind_cluster.entry import HEADER_BYTES
@@ -20,6 +21,7 @@ HEADER_BITS = 8 * HEADER_BYTES
 REPLICA_IDS_PER_TERM = 1_000_000
 FIRST_REPLICA_ID = 10_000  # above all of the founding
 VOTERS_MIN = 2
+STEP_WEIGHTS = {"add": 3, "promote": 6, "demote": 1, "remove": 1}  # so that voters get more than they were
 
 
 def _led_partition(world: World, random: Random) -> tuple[Host, Replica] | None:
@@ -37,9 +39,12 @@ def _led_partition(world: World, random: Random) -> tuple[Host, Replica] | None:
 def transfer(world: World, random: Random) -> None:
     """Let a partition's leader hand over to another voter."""
     led = _led_partition(world, random)
-    if led is None:
-        return
-    host, replica = led
+    if led is not None:
+        hand_over(world, *led)
+
+
+def hand_over(world: World, host: Host, replica: Replica) -> None:
+    """Let the leader of a partition hand over to another voter."""
     assert host.node is not None
     begun = replica.raft.transfer(None, host.monotonic_us)
     world.note("transfer", partition=replica.partition, host=host.name, begun=begun)
@@ -55,18 +60,22 @@ def change_membership(world: World, random: Random) -> None:
     propose_step(world, random, *led)
 
 
-def propose_step(world: World, random: Random, host: Host, replica: Replica) -> None:
-    """Propose a step through a partition's leader, whether or not it has committed anything in its term."""
+def propose_step(
+    world: World, random: Random, host: Host, replica: Replica, wanted: Sequence[str] = tuple(STEP_WEIGHTS)
+) -> None:
+    """Propose a step of a `wanted` kind through a leader, whether or not it has committed anything in its term."""
     if any(is_missing(other, replica.partition) for other in world.hosts if not other.lost):
         world.note("left-out", partition=replica.partition, why="a replica is damaged")
         return
     steps = [step for step in _steps(world, replica) if has_majority(world, replica.partition, step[1])]
+    steps = [step for step in steps if step[0] in wanted]
     if not replica.raft.committed_in_term:
         steps = [step for step in steps if step[2] is None]  # it will be refused: nothing is to be made ready for it
     if not steps:
         world.note("left-out", partition=replica.partition, why="no step makes sense")
         return
-    kind = random.choice(sorted({kind for kind, _, _ in steps}))
+    kinds = sorted({kind for kind, _, _ in steps})
+    kind = random.choices(kinds, [STEP_WEIGHTS[kind] for kind in kinds])[0]
     what, change, target = random.choice([step for step in steps if step[0] == kind])
     if target is not None and not _make_room(target, replica, change):
         world.note("left-out", partition=replica.partition, why="the new replica's host is busy")

@@ -15,18 +15,18 @@ if TYPE_CHECKING:
     from simulator.host import Host
     from simulator.misfortunes import Misfortune
 
-LASTS_US = 4_000_000  # beyond what the fault says: elections take their time
-
 
 class Contest:
     """Trouble for one partition, for a while."""
+
+    LASTS_US = 4_000_000  # beyond what the fault says: elections take their time
 
     def __init__(self, it: "Misfortune") -> None:
         self.world = it.world
         self.random = it.random
         self.partition = it.random.randint(1, it.world.shape.partitions)
         self._healings = it.world.healings
-        self._end_us = it.world.now_us + it.fault.for_us + LASTS_US
+        self._end_us = it.world.now_us + it.fault.for_us + self.LASTS_US
 
     @property
     def over(self) -> bool:
@@ -71,6 +71,7 @@ class Hounding(Contest):
     hounding only cuts each new leader off with some of the others, and lets those before it come back as it does.
     """
 
+    AT_ONCE_US = (0, 500)
     AFTER_US = (0, 6_000)  # in the time of a message and a commit
     DOWN_US = (1_000, 400_000)
     APART_US = (20_000, 2_500_000)
@@ -89,17 +90,21 @@ class Hounding(Contest):
             return
         if event == "leader" and facts["leader"] != host.node_name:
             return
+        if event == "leader":
+            self.later(self.AT_ONCE_US, self._change_membership, host)
         if self._revolving and event == "campaigning":
             return
         if self.random.random() < self.CHANCES[event]:
             self.later(self.AFTER_US, self._hit, host)
 
+    def _change_membership(self, host: "Host") -> None:
+        replica = self.world.replica(host, self.partition)
+        if self.world.shape.memberships and replica is not None and replica.leading and not host.paused:
+            changes.propose_step(self.world, self.random, host, replica)
+
     def _hit(self, host: "Host") -> None:
         if not host.up:
             return
-        replica = self.world.replica(host, self.partition)
-        if self.world.shape.memberships and replica is not None and replica.leading:
-            changes.propose_step(self.world, self.random, host, replica)
         if self._revolving:
             if self._come_back is not None:
                 self._come_back()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from random import Random
 from typing import TYPE_CHECKING
 
-from simulator import misfortunes
+from simulator import misfortunes, stragglers
 from simulator.misfortunes import Misfortune
 from simulator.world import World
 
@@ -24,6 +24,8 @@ FAULT_KINDS: Mapping[str, float] = {
     "crash-all": 2,
     "stop": 3,
     "roll": 3,
+    "late-requests": 6,
+    "late-answers": 6,
     "pause": 7,
     "cut": 5,
     "cut-one-way": 6,
@@ -47,9 +49,11 @@ FAULT_KINDS: Mapping[str, float] = {
     "clock-jump": 4,
     "transfer": 4,
     "membership": 6,
+    "duel": 2,
     "hound": 4,
     "swing": 4,
 }
+_CHANGING = ("membership", "duel")
 _ALL = (
     "crash-all",
     "roll",
@@ -70,7 +74,7 @@ MEMBERSHIP_STEPS = 4  # more than other kinds, for a change takes several
 
 def draw_faults(random: Random, shape: "Shape", weights: Mapping[str, float] = FAULT_KINDS) -> list["Fault"]:
     """Return a run's faults in the order of their times; `weights` says how often each kind is to come."""
-    chances = {kind: weight for kind, weight in weights.items() if kind != "membership" or shape.memberships}
+    chances = {kind: weight for kind, weight in weights.items() if kind not in _CHANGING or shape.memberships}
     kinds = random.choices(list(chances), list(chances.values()), k=random.randint(FAULTS_MIN, FAULTS_MAX))
     if shape.memberships:
         kinds += ["membership"] * random.randint(MEMBERSHIP_STEPS, 3 * MEMBERSHIP_STEPS)
@@ -121,7 +125,9 @@ _DOINGS: Mapping[str, Callable[[Misfortune], None]] = {
     "crash-majority": misfortunes.crash_several,
     "crash-all": misfortunes.crash_several,
     "stop": misfortunes.stop,
-    "roll": misfortunes.roll,
+    "roll": stragglers.roll,
+    "late-requests": stragglers.late_requests,
+    "late-answers": stragglers.late_answers,
     "pause": misfortunes.pause,
     "cut": misfortunes.cut_pair,
     "cut-one-way": misfortunes.cut_one_way,
@@ -145,6 +151,7 @@ _DOINGS: Mapping[str, Callable[[Misfortune], None]] = {
     "clock-jump": misfortunes.clock_jump,
     "transfer": misfortunes.transfer,
     "membership": misfortunes.membership,
+    "duel": misfortunes.duel,
     "hound": misfortunes.hound,
     "swing": misfortunes.swing,
 }

@@ -47,10 +47,17 @@ FLAVOURS = (
     Flavour("clocks", ("clock-fast", "clock-jump", "pause", "crash", "transfer")),
     Flavour("founding", ("crash", "wipe", "cut", "cut-off", "crash-at-step", "pause"), late_chance=0.6, early=0.5),
     Flavour("five nodes", nodes=(5,), late_chance=0.3),
-    Flavour("memberships", ("crash", "cut-off", "transfer", "hound", "swing"), late_chance=0.6, memberships_chance=1.0),
+    Flavour(
+        "memberships",
+        ("crash", "cut-off", "transfer", "hound", "swing", "duel"),
+        nodes=(3, 3, 5, 5),
+        late_chance=0.6,
+        memberships_chance=1.0,
+    ),
     Flavour("lossy", ("bad-network", "slow-network", "drop-connections", "cut-one-way", "transfer"), worst=0.1),
     Flavour("elections", ("hound", "swing", "transfer"), nodes=(3, 5), memberships_chance=0.3),
-    Flavour("calm", ("transfer", "drop-connections", "pause", "roll")),
+    Flavour("stragglers", ("late-requests", "late-answers", "roll", "drop-connections")),
+    Flavour("calm", ("transfer", "drop-connections", "pause")),
 )
 
 

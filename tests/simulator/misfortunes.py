@@ -8,6 +8,7 @@ from rewind_node.store_layout import INDEX_TABLES, LOG_PREFIX, RAFT, U16, partit
 from simulator import changes
 from simulator.connection import DIALLER, LISTENER
 from simulator.contests import Hounding, Swing
+from simulator.duels import Duel
 from simulator.host import Host
 from simulator.machine import Machine
 from simulator.promises import may_lose, may_miss
@@ -24,8 +25,6 @@ SLOW_NETWORK = (10, 100)
 STEPS_MAX = 12
 STALL_US = (200_000, 3_000_000)
 GIVE_UP_US = (5_000, 800_000)
-ROLL_EVERY_US = (100_000, 900_000)
-ROLL_DOWN_US = (10_000, 500_000)
 TOGETHER_US = 60_000  # several hosts crash within so long of one another, or at one instant
 BREACHED, EXHAUSTED, BRIMFUL = (0.26, 0.95), (0.02, 0.24), (0.0, 0.005)  # free space as shares of the reserve
 
@@ -103,25 +102,6 @@ def _crash_for(host: Host, for_us: int, notice: bool, torn: bool) -> None:
 def stop(it: Misfortune) -> None:
     """Stop a host's node in good order."""
     it.host.stop(it.fault.for_us)
-
-
-def roll(it: Misfortune) -> None:
-    """Stop all nodes in good order and start them again, one after the other; clients may not hear a word meanwhile."""
-    world, random = it.world, it.random
-    if random.random() < 0.7:
-        for host in it.hosts:
-            for client in world.clients:
-                for connection in world.network.between(host, client):
-                    world.network.stall(connection, LISTENER, random.randint(*STALL_US))
-    at_us, healings = world.now_us, world.healings
-    for host in it.hosts:
-        world.at(at_us, _roll_one, host, healings, random.randint(*ROLL_DOWN_US))
-        at_us += random.randint(*ROLL_EVERY_US)
-
-
-def _roll_one(host: Host, healings: int, down_us: int) -> None:
-    if host.up and healings == host.world.healings:
-        host.stop(down_us)
 
 
 def pause(it: Misfortune) -> None:
@@ -387,6 +367,11 @@ def hound(it: Misfortune) -> None:
 def swing(it: Misfortune) -> None:
     """Let who leads a partition hang on one voter that comes and goes."""
     Swing(it).begin()
+
+
+def duel(it: Misfortune) -> None:
+    """Let two leaders in turn change a membership, each with half of the voters."""
+    Duel(it).begin()
 
 
 def membership(it: Misfortune) -> None:

@@ -21,6 +21,8 @@ from typing import Any
 
 from simulator.plan import Operation, Shape
 
+Drawn = tuple[int, int, str, dict[str, Any]]  # when, by whom, what kind, and its arguments
+
 ORDERED_CONTEXT = "in-order"
 EXPECTATIONS = ("any", "known", "none", "behind", "ahead")
 TOKENS = ("none", "own", "everybody")
@@ -56,6 +58,7 @@ RARE_CHANCE = 0.12
 ORDERED_CHANCE = 0.25
 PADDING_BYTES = (0, 0, 0, 200, 3_000)
 ELECTION_WAIT_MS = 3_000
+FOLLOWS_US = (10_000, 1_500_000)
 TIMEOUTS_MS = (150, 400, 1_000, 3_000, 8_000)
 TIMEOUT_WEIGHTS = (1, 2, 4, 5, 3)
 
@@ -65,7 +68,7 @@ def draw_operations(random: Random, shape: Shape) -> list[Operation]:
     count = random.randint(OPERATIONS_MIN, OPERATIONS_MAX)
     end_us = shape.duration_us + TAIL_US
     bursts_us = [random.randint(FIRST_US, end_us) for _ in range(BURSTS)]
-    drawn = []
+    drawn: list[Drawn] = []
     for _ in range(count):
         if random.random() < 0.4:
             at_us = random.choice(bursts_us) + int(random.expovariate(1 / BURST_WIDTH_US))
@@ -73,8 +76,21 @@ def draw_operations(random: Random, shape: Shape) -> list[Operation]:
             at_us = random.randint(FIRST_US, end_us)
         kind = random.choices(tuple(KINDS), tuple(KINDS.values()))[0]
         drawn.append((at_us, random.randrange(shape.clients), kind, _ARGUMENTS[kind](random)))
+    drawn += [_follow(random, shape, *item) for item in drawn if _is_ahead(item[3]) and random.random() < 0.8]
     drawn.sort(key=lambda item: item[0])
     return [Operation(number, *item) for number, item in enumerate(drawn, 1)]
+
+
+def _is_ahead(arguments: dict[str, Any]) -> bool:
+    return any(mode == "ahead" for _, _, mode in arguments.get("parts", ()))
+
+
+def _follow(random: Random, shape: Shape, at_us: int, client: int, _: str, ahead: dict[str, Any]) -> Drawn:
+    """Return the append that makes up a little later for what another one was ahead of its time."""
+    part = [ahead["parts"][0][0], 1, "any"]
+    other = (client + random.randrange(1, shape.clients)) % shape.clients
+    at_us += random.randint(*FOLLOWS_US)
+    return at_us, other, "append", ahead | {"parts": [part], "appends": 1, "timeout_ms": _timeout_ms(random)}
 
 
 def streams_of(operation: Operation) -> list[str]:
@@ -87,7 +103,7 @@ def streams_of(operation: Operation) -> list[str]:
 
 def _append(random: Random) -> dict[str, Any]:
     context = _context(random)
-    part = [_stream(random, context), 1, random.choices(EXPECTATIONS, (5, 9, 1, 2, 2))[0]]
+    part = [_stream(random, context), 1, random.choices(EXPECTATIONS, (5, 8, 1, 2, 5))[0]]
     return _write(random, context) | {"parts": [part]}
 
 
@@ -113,7 +129,7 @@ def _submit(random: Random) -> dict[str, Any]:
     context = _context(random)
     appends = random.randint(3, 12)
     return _write(random, context) | {
-        "parts": [[_stream(random, context), 1, random.choice(("any", "any", "known", "known", "ahead"))]],
+        "parts": [[_stream(random, context), 1, random.choice(("any", "any", "known", "ahead"))]],
         "appends": appends,
     }
 

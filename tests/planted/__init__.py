@@ -1,0 +1,1 @@
+"""Bugs planted one at a time in the code that is shipped, to prove that the simulator and its checker find them."""

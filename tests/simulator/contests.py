@@ -143,8 +143,10 @@ class Swing(Contest):
     DOWN_US = (1_000, 60_000)
     APART_US = (50_000, 1_500_000)
     STEPS = ("crash", "left", "right", "both")
-    AFTER_US = (0, 8_000)  # in the time of two messages and a commit
+    AFTER_US = (1_000, 7_000)  # in the time of two messages and a commit
     VOTED_CHANCE = 0.6
+    FORGOTTEN_CHANCE = 0.8
+    FORGOTTEN_US = (400_000, 2_000_000)  # longer than most waits of the other half for a leader
 
     def begin(self) -> None:
         """Part the halves."""
@@ -185,5 +187,5 @@ class Swing(Contest):
     def _vote_and_forget(self, host: "Host") -> None:
         self.world.note("swing", host=self._middle.name, step="vote", candidate=host.name)
         self.crash(self._middle, self.DOWN_US)
-        if self.random.random() < 0.5:
-            self.part([self._middle], self._left if host in self._left else self._right, self.APART_US)
+        if self.random.random() < self.FORGOTTEN_CHANCE:
+            self.part([self._middle], self._left if host in self._left else self._right, self.FORGOTTEN_US)

@@ -42,6 +42,7 @@ from rewind_cluster.errors import ProtocolError
 from rewind_cluster.wire import UINT_MAX
 
 BATCHES_IN_FLIGHT_MAX = 2  # the node works on one while the other waits; what comes meanwhile makes the next one larger
+GATHER_US = 2000  # about as long as a node's turn takes under load
 BATCH_BYTES_TARGET = 1024 * 1024  # a batch past this is closed: a node works on one while the next is on its way
 
 RUN_BYTES_TARGET = 64 * 1024  # a run past this is closed: a node that reads one event of it opens it all
@@ -117,6 +118,8 @@ class Writer:
         self._epochs = epochs
         self._next_sequence = 1
         self._unsent: deque[Append] = deque()  # numbered and not sent in this epoch
+        self._last_count = 1  # of the newest batch's appends
+        self._gathered_us = 0  # when what waits has gathered for long enough; 0 while nothing is held back
         self._in_flight: deque[int] = deque()  # the last number of each batch of this epoch that may be unanswered
         self.refusal: tuple[int, str] | None = None  # code and text of the last one, until an append is taken again
         self.session_lost = False  # the node has forgotten it; its last answers are awaited
@@ -170,6 +173,24 @@ class Writer:
             for append in self.unsettled.values():
                 append.error = self._unknown(append, "the connection broke after the session was lost")
 
+    def due_us(self, now_us: int) -> int:
+        """Return when what waits is to be sent: now, or later, so that more of it goes together.
+
+        A batch costs a commit on every replica, whatever its size. So the next waits until it is as large as the last
+        one; it is not kept from a partition that has nothing to do for longer than `GATHER_US`.
+        """
+        in_flight, unsettled = self._in_flight, self.unsettled
+        while in_flight and in_flight[0] not in unsettled:
+            in_flight.popleft()
+        if self._unsent or not self.waiting or len(self.waiting) >= self._last_count:
+            return now_us
+        if in_flight:
+            self._gathered_us = 0
+            return UINT_MAX  # the answer will ask again
+        if not self._gathered_us:
+            self._gathered_us = now_us + GATHER_US
+        return self._gathered_us
+
     def batches(self) -> Iterator[tuple[list[AppendRun], int]]:
         """Yield the runs of each batch that is due, and its deadline in our time.
 
@@ -177,9 +198,7 @@ class Writer:
         and out of order. The others of such a batch are refused with it and sent again.
         """
         fresh = (self.epoch,)
-        in_flight, unsettled = self._in_flight, self.unsettled
-        while in_flight and in_flight[0] not in unsettled:
-            in_flight.popleft()
+        in_flight = self._in_flight
         while len(in_flight) < BATCHES_IN_FLIGHT_MAX:
             taken: list[Append] = []
             opens = bytearray()
@@ -197,6 +216,8 @@ class Writer:
             if not taken:
                 return
             in_flight.append(taken[-1].sequence)
+            self._last_count = len(taken)
+            self._gathered_us = 0
             yield list(_runs(taken, bytes(opens))), deadline_us
 
     def _next(self) -> Append | None:
@@ -244,20 +265,21 @@ class Writer:
         sequence, _, versions, position, timestamp, counts, parts = answer[:7]
         self.backoff.reset()
         self.refusal = None
-        unsettled, partition, origin = self.unsettled, self.partition, self.origin
+        unsettled = self.unsettled
         if type(position) is list:  # of events that stood there already, in any places
             places = list(zip(versions, position, timestamp, strict=True))
         else:
             ahead = range(len(versions)) if counts is None else [last - 1 for last in accumulate(counts)]
             places = [(version, position + k, timestamp + k) for version, k in zip(versions, ahead, strict=True)]
-        for number, (start, stop) in enumerate(starts(parts, len(places) if parts is None else len(parts)), sequence):
+        partition, origin = self.partition, self.origin
+        results = [AppendResult(version, at, partition, stamp, origin) for version, at, stamp in places]
+        for number, (start, stop) in enumerate(starts(parts, len(results) if parts is None else len(parts)), sequence):
             append = unsettled.get(number)
             if append is None:
                 continue
             if stop - start != len(append.parts):
                 raise ValueError(f"an append of {len(append.parts)} parts was answered with {stop - start}")
-            results = [AppendResult(*place[:2], partition, place[2], origin) for place in places[start:stop]]
-            append.result = results if append.many else results[0]
+            append.result = results[start:stop] if append.many else results[start]
             del unsettled[number]
             completed.append(append)
 

@@ -4,9 +4,9 @@ An event that was read keeps its ID and metadata as they came, and decodes them 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import msgpack
@@ -81,15 +81,17 @@ class Event:
         return time_of(self.timestamp)
 
 
-@dataclass(frozen=True, slots=True)
-class AppendResult:
-    """Where an append's last event stands: `version` in its stream, `position` in its context within `partition`."""
+class AppendResult(NamedTuple):
+    """Where an append's last event stands: `version` in its stream, `position` in its context within `partition`.
+
+    `origin` is the context that it stands in. A named tuple, because it costs half of what a frozen dataclass does.
+    """
 
     version: int
     position: int
     partition: int
     timestamp: int
-    _origin: Origin = field(repr=False)
+    origin: Origin
 
     @property
     def time(self) -> datetime:
@@ -99,7 +101,7 @@ class AppendResult:
     @property
     def token(self) -> str:
         """A token for `at_least`: a read with it sees this append."""
-        return make_token(self._origin, {self.partition: self.position})
+        return make_token(self.origin, {self.partition: self.position})
 
 
 @dataclass(frozen=True, slots=True)

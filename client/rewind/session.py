@@ -64,6 +64,7 @@ class Session:
         self._opening: dict[Request, Writer] = {}
         self._dirty: dict[Writer, None] = {}  # to be looked at before the next `take` returns
         self._stalled: dict[Writer, None] = {}  # with work, and no leader, session or patience yet
+        self._gathering: dict[Writer, int] = {}  # what waits to become larger batches, and until when
         self._epochs = count(1)  # of all writers together: a node compares those of one partition
         self._under_way = 0
         self._look_us = 0
@@ -156,6 +157,7 @@ class Session:
         self._look_for_silence(now_us)
         self.feeds.look(now_us)
         self._dirty.update(self._stalled)
+        self._dirty.update(dict.fromkeys(writer for writer, due_us in self._gathering.items() if due_us <= now_us))
         if self._deadline_us is not None and self._deadline_us <= now_us:
             self._expire(now_us)
 
@@ -296,6 +298,7 @@ class Session:
     def _feed(self, writer: Writer, now_us: int) -> None:
         """Send what a writer has to send, if it has a leader and a session."""
         self._stalled.pop(writer, None)
+        self._gathering.pop(writer, None)
         if writer.session_lost:
             old = writer.session
             if not writer.settle_lost_session(self._work.completed):
@@ -311,6 +314,10 @@ class Session:
             return
         assert writer.session is not None
         writer.aim(target, self.routing.leader(writer.partition).term)
+        due_us = writer.due_us(now_us)
+        if due_us > now_us:
+            self._gathering[writer] = due_us
+            return
         for runs, deadline_us in writer.batches():
             header = AppendBatch(
                 writer.partition,
@@ -378,13 +385,14 @@ class Session:
         deadlines.append(self._asking.expire(now_us, why))
         left = [deadline_us for deadline_us in deadlines if deadline_us is not None]
         self._deadline_us = max(min(left), now_us + DEADLINE_GRAIN_US) if left else None
-        self._dirty.update(dict.fromkeys(writer for writer in self._writers.values() if writer.session_lost))
+        self._dirty.update(dict.fromkeys(each for each in self._writers.values() if each.session_lost or each.has_work))
 
     def _next_wake_us(self, now_us: int) -> int:
         """Return when to look again. What is due does not move away because something else happens meanwhile."""
         if self._under_way and not self._look_us:
             self._look_us = now_us + LOOK_US
         due = [self._look_us or now_us + LOOK_US * 20]
+        due.extend(self._gathering.values())
         due.extend(writer.resume_us for writer in self._stalled if writer.resume_us > now_us)
         times_us = (self._deadline_us, self._connections.next_ping_us())
         tries_us = (self._asking.next_try_us(now_us), self.feeds.next_try_us(now_us))

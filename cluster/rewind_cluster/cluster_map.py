@@ -5,9 +5,10 @@ all that have applied the same index hold the same.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from zlib import crc32
 
 import msgpack
 
@@ -182,6 +183,12 @@ class ClusterMap:
     def partition_of_slot(self, slot: int) -> int:
         """Return the partition that owns a slot."""
         return slot * self.founding.partitions // SLOTS + 1
+
+    def owns_all(self, partition: int, streams: Iterable[str]) -> bool:
+        """Return whether a partition owns the slots of streams without tags."""
+        slots = {crc32(stream.encode()) % SLOTS for stream in streams}
+        # A partition's slots lie next to each other.
+        return self.partition_of_slot(min(slots)) == partition == self.partition_of_slot(max(slots))
 
     def partition_for_ordered(self) -> int:
         """Return the partition that should take the next ordered context: the one with the fewest."""

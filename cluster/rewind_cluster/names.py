@@ -5,6 +5,7 @@ Every limit of the protocol stands here with the reason for its size.
 """
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from zlib import crc32
 
@@ -42,6 +43,17 @@ def check_context_name(name: object) -> str:
 def check_stream_name(name: object) -> str:
     """Return `name` if it may name a stream, else raise `InvalidArgumentError`."""
     return _check_text("stream name", name, STREAM_BYTES_MAX)
+
+
+def are_plain_names(names: Sequence[str]) -> bool:
+    """Return whether all may name streams and none has a tag, at the price of one look; False says nothing."""
+    joined = "".join(names)
+    return (
+        joined.isascii()
+        and joined.isprintable()
+        and "{" not in joined
+        and 0 < min(map(len, names)) <= max(map(len, names)) <= STREAM_BYTES_MAX
+    )
 
 
 def check_type_name(name: object) -> str:

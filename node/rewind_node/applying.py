@@ -8,7 +8,7 @@ The state is kept in memory and goes to the store in checkpoints, see `rewind_no
 index that the store's rows lead to; entries after it are applied anew after a restart.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ from rewind_cluster.records import Record, RecordKind, Run, iterate_body, unpack
 from rewind_node.position_index import PositionIndex
 from rewind_node.sessions import SessionKey, SessionTable, done, wrong_version
 from rewind_node.store import PositionRow, SessionRun, Store
-from rewind_node.stream_index import Row, StreamIndex
+from rewind_node.stream_index import StreamIndex
 
 CHECKPOINT_ROWS = 262_144  # gathered rows of a node, all partitions together, that make checkpoints due early: some
 # 50 MB, twice that while they are written. The more rows a checkpoint has, the more of them share a page.
@@ -41,7 +41,6 @@ class Checkpoint:
     """The state at `index` on its way into the store."""
 
     index: int
-    streams: Iterator[tuple[int, str, list[Row]]]
     runs: list[SessionRun]
     deleted_runs: list[SessionKey]
 
@@ -52,8 +51,9 @@ class EventIndex:
     def __init__(self, partition: int, store: Store, applied: int, partitions: int = 1) -> None:
         self.partition = partition
         self._rows_due = max(CHECKPOINT_ROWS_MIN, CHECKPOINT_ROWS // partitions)
+        self.applied = applied
         self.checkpointed = applied
-        self.streams = StreamIndex(partition, store, applied)
+        self.streams = StreamIndex(partition, store)
         self.sessions = SessionTable(store.session_runs(partition))
         self.positions = PositionIndex(partition, store)
         self._store = store
@@ -76,7 +76,7 @@ class EventIndex:
             applied = Applied(work.runs, work.settled)
             if entry.event_count:
                 self.positions.add(entry.context, PositionRow(entry.first_position, entry.event_count, entry.index))
-        self.streams.applied = entry.index
+        self.applied = entry.index
         return applied
 
     # Checkpoints.
@@ -93,21 +93,22 @@ class EventIndex:
 
     def begin_checkpoint(self) -> None:
         """Begin to write what has been applied, unless that is under way or done."""
-        if self._checkpoint is None and self.streams.applied > self.checkpointed:
+        if self._checkpoint is None and self.applied > self.checkpointed:
             self.positions.freeze()
-            self._checkpoint = Checkpoint(self.streams.applied, self.streams.freeze(), *self.sessions.take_rows())
+            self.streams.freeze()
+            self._checkpoint = Checkpoint(self.applied, *self.sessions.take_rows())
 
     def write_checkpoint(self, rows_max: int = SLICE_ROWS) -> bool:
         """Put a slice of the checkpoint into the store; return whether it is whole and `checkpointed` has moved."""
         checkpoint = self._checkpoint
-        if checkpoint is None or not self.streams.write(checkpoint.streams, rows_max):
+        if checkpoint is None or not self.streams.write(rows_max):
             return False
         self.positions.write()
         if checkpoint.runs:
             self._store.put_session_runs(self.partition, checkpoint.runs)
         if checkpoint.deleted_runs:
             self._store.delete_session_runs(self.partition, checkpoint.deleted_runs)
-        self.streams.thaw()
+        self.streams.thaw(checkpoint.index)
         self.checkpointed = checkpoint.index
         self._checkpoint = None
         return True

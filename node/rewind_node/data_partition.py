@@ -167,6 +167,13 @@ class DataPartition(Replica):
         elif self.index.checkpoint_due or now_us - self._checkpoint_us >= CHECKPOINT_INTERVAL_US:
             self._checkpoint_us = now_us
             self.index.begin_checkpoint()
+        else:
+            self.index.streams.tidy()
+
+    @property
+    def untidy(self) -> bool:
+        """Whether what is stored should be brought into order, when there is time."""
+        return self.index.streams.untidy
 
     def finish_checkpoint(self) -> None:
         """Write all that has been applied, so that nothing is applied anew after a restart."""

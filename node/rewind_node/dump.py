@@ -12,6 +12,7 @@ digest of the one before.
 
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -24,11 +25,14 @@ from rewind_node import store_layout as layout
 from rewind_node.data_directory import SHARD, DataDirectoryLock, check_format, read_format
 from rewind_node.lmdb_reader import LmdbReader
 from rewind_node.storage_errors import StorageFailedError
+from rewind_node.stream_blocks import Block
 
 Line = dict[str, Any]
 
-UNPACK = {  # how the rows of each index are read, and so verified
-    layout.STREAMS: layout.unpack_stream_row,
+UNPACK: dict[str, Callable[[bytes, bytes], object]] = {  # how the rows of each index are read, and so verified
+    layout.STREAMS: Block,
+    layout.FILTERS: partial(layout.unseal, layout.FILTERS),
+    layout.SEGMENTS: partial(layout.unseal, layout.SEGMENTS),
     layout.POSITIONS: layout.unpack_position,
     layout.SESSIONS: layout.unpack_session_run,
 }

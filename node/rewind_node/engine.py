@@ -65,10 +65,6 @@ class Engine(Reader, Protocol):
         """Write pairs, replacing those whose keys are there already."""
         ...
 
-    def add(self, table: str, items: Sequence[Pair]) -> bool:
-        """Write the pairs whose keys are not there, leave the others alone, and return whether there were none."""
-        ...
-
     def append(self, table: str, items: Sequence[Pair]) -> None:
         """Write pairs beyond the table's last, ascending; otherwise raise `AppendOrderError` and write none."""
         ...

@@ -15,7 +15,7 @@ from rewind_cluster.cluster_map import ClusterMap, ContextInfo
 from rewind_cluster.columns import ID_BYTES, check_events, starts, unpack_columns
 from rewind_cluster.entry import Entry
 from rewind_cluster.errors import ClusterError, DamagedError, ProtocolError, TooLargeError
-from rewind_cluster.names import APPEND_BYTES_MAX, APPEND_EVENTS_MAX, check_stream_name, slot
+from rewind_cluster.names import APPEND_BYTES_MAX, APPEND_EVENTS_MAX, are_plain_names, check_stream_name, slot
 from rewind_cluster.raft import Raft
 from rewind_cluster.records import Record, RecordKind, Run, pack_record, pack_refusal, pack_run
 from rewind_node.applying import Applied, EventIndex
@@ -257,6 +257,9 @@ class Leadership:
         if len(run.events) > APPEND_BYTES_MAX:
             raise TooLargeError(f"an append of {len(run.events)} bytes is over the limit of {APPEND_BYTES_MAX}")
         ids = check_events(run.events, total).ids
+        if self._are_new(context, run):
+            streams = run.streams
+            return Judged([1] * len(streams), dict.fromkeys(streams, 1), ids, None)
         heads: dict[str, int] = {}
         first_versions: list[int] = []
         mismatch = None
@@ -273,6 +276,25 @@ class Leadership:
             first_versions.append(version + 1)
             heads[stream] = version + (1 if counts is None else counts[place])
         return Judged(first_versions, heads, ids, mismatch)
+
+    def _are_new(self, context: ContextInfo, run: AppendRun) -> bool:
+        """Return whether a run begins as many streams as it has events, as it expects: the rule where much is appended.
+
+        What is judged one by one otherwise is asked of all at once. A False says nothing.
+        """
+        streams = run.streams
+        if run.counts is not None or any(run.expected) or len(set(streams)) < len(streams):
+            return False
+        if not are_plain_names(streams) or not self._owns_all(context, streams):
+            return False
+        if not self._overlay.heads(context.number).keys().isdisjoint(streams):
+            return False
+        return self._index.streams.knows_none_of(context.number, streams)
+
+    def _owns_all(self, context: ContextInfo, streams: Sequence[str]) -> bool:
+        if context.partition is None:
+            return self._map.owns_all(self._partition, streams)
+        return context.partition == self._partition
 
     def _check_owner(self, context: ContextInfo, stream: str) -> None:
         owner = context.partition

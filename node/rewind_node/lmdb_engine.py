@@ -26,6 +26,7 @@ from rewind_node.lmdb_reader import LmdbReader, open_environment
 from rewind_node.storage_errors import StorageFailedError
 
 MAP_BYTES = 1 << 30  # costs address space only; a node with less data than half of it never remaps
+COMMITS_PER_LOOK = 32  # at how full the map is, which takes as long as a small write; one that is full is grown, too
 FILE_MODE = 0o600  # events are nobody else's to read
 
 
@@ -36,6 +37,7 @@ class LmdbEngine(LmdbReader):
         self._journal: list[tuple[Callable[..., int], tuple[Any, ...]]] = []  # what to repeat should the map be full
         self._map_bytes = environment.info()["map_size"]
         self._page_bytes = environment.stat()["psize"]
+        self._commits = 0
         super().__init__(environment)
 
     @classmethod
@@ -55,10 +57,6 @@ class LmdbEngine(LmdbReader):
     def put(self, table: str, items: Sequence[Pair]) -> None:
         """Write pairs, replacing those whose keys are there already."""
         self._write(LmdbEngine._put, table, items)
-
-    def add(self, table: str, items: Sequence[Pair]) -> bool:
-        """Write the pairs whose keys are not there, leave the others alone, and return whether there were none."""
-        return self._write(LmdbEngine._add, table, items) == len(items)
 
     def append(self, table: str, items: Sequence[Pair]) -> None:
         """Write pairs beyond the table's last, ascending; otherwise raise `AppendOrderError` and write none."""
@@ -128,11 +126,13 @@ class LmdbEngine(LmdbReader):
             operation(self, *arguments)
 
     def _begin_with_room(self) -> None:
-        """Begin the next transaction in a map that is at most half full."""
-        used_bytes = (self._environment.info()["last_pgno"] + 1) * self._page_bytes
+        """Begin the next transaction, now and then after making sure that the map is at most half full."""
+        self._commits += 1
         try:
-            if 2 * used_bytes > self._map_bytes:
-                self._set_map_bytes(2 * max(used_bytes, self._map_bytes))
+            if self._commits % COMMITS_PER_LOOK == 0:
+                used_bytes = (self._environment.info()["last_pgno"] + 1) * self._page_bytes
+                if 2 * used_bytes > self._map_bytes:
+                    self._set_map_bytes(2 * max(used_bytes, self._map_bytes))
             self._begin()
         except lmdb.Error as error:
             raise self._failure(error) from error
@@ -156,12 +156,6 @@ class LmdbEngine(LmdbReader):
             return 0
         self._cursor(table).putmulti(items)
         return len(items)
-
-    def _add(self, table: str, items: Sequence[Pair]) -> int:
-        if not items:
-            return 0
-        _, added = self._cursor(table).putmulti(items, overwrite=False)
-        return int(added)
 
     def _append(self, table: str, items: Sequence[Pair]) -> int:
         cursor = self._cursor(table)

@@ -84,13 +84,6 @@ class MemoryEngine:
             self._undo.append((table, key, found.values.get(key)))
             found.set(key, value)
 
-    def add(self, table: str, items: Sequence[Pair]) -> bool:
-        """Write the pairs whose keys are not there, leave the others alone, and return whether there were none."""
-        values = self._table(table).values
-        missing = [pair for pair in items if pair[0] not in values]
-        self.put(table, missing)
-        return len(missing) == len(items)
-
     def append(self, table: str, items: Sequence[Pair]) -> None:
         """Write pairs beyond the table's last, ascending; otherwise raise `AppendOrderError` and write none."""
         last = self.last(table)

@@ -270,7 +270,7 @@ class Node:
             self.touch(self.control)
             self.control.adopt_nodes()
         for replica in self.replicas.values():
-            if replica.reads_waiting or replica.checkpointed < replica.applied:
+            if replica.reads_waiting or replica.untidy or replica.checkpointed < replica.applied:
                 self.touch(replica)
         if self.storage_full or self.draining:
             self._hand_over()

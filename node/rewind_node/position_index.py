@@ -65,8 +65,7 @@ class PositionIndex:
     def write(self) -> None:
         """Put the checkpoint's rows into the store."""
         for context, rows in self._frozen.items():
-            for row in rows:
-                self._store.put_position(self._partition, context, row.first_position, row.count, row.index)
+            self._store.put_positions(self._partition, context, rows)
         self._frozen = {}
 
 

@@ -99,9 +99,14 @@ class Replica(ABC):
     def checkpointed(self) -> int:
         """The index that the state as it is stored leads to, at most `applied`."""
 
+    @property
+    def untidy(self) -> bool:
+        """Whether what is stored should be brought into order, when there is time."""
+        return False
+
     @abstractmethod
     def checkpoint(self, now_us: int) -> None:
-        """Bring the stored state closer to the applied one, by a slice at most."""
+        """Bring the stored state closer to the applied one, or into order, by a slice at most."""
 
     @abstractmethod
     def finish_checkpoint(self) -> None:

@@ -4,6 +4,7 @@ Rules it keeps:
 
 * An entry's bytes are stored once, in the log; the indexes only say where to look.
 * Index rows and the `applied` mark that covers them belong to the same commit. Nothing here commits by itself.
+* Where streams are is for `rewind_node.stream_segments` to know; here is what deletes that as well.
 * What is read is verified: every value but an entry by its checksum here, an entry by `Entry.decode` where it is used.
 * No reader outlives a turn: finish or drop an iterator before the next write.
 """
@@ -116,76 +117,11 @@ class Store:
         assert 1 <= entry.index <= self.last_index(partition), "a repair never moves the log's end"
         self.engine.put(layout.log_table(partition), [(U64.pack(entry.index), entry.data)])
 
-    # Streams
-
-    def add_stream_rows(
-        self, partition: int, context: int, streams: Iterable[tuple[str, Iterable[tuple[int, int, int, int, int]]]]
-    ) -> bool:
-        """Index appends, each stream with its rows; those that are there already stay. Return if there were none."""
-        space = layout.SPACE.pack(partition, context)
-        return self.engine.add(layout.STREAMS, layout.pack_stream_rows(space, streams))
-
-    def head(self, partition: int, context: int, stream: str) -> int:
-        """Return the version of a stream's last event, 0 for no stream."""
-        row = self._row_at(layout.stream_prefix(partition, context, stream), layout.U64_MAX)
-        return row.last_version if row else 0
-
-    def stream_rows(
-        self, partition: int, context: int, stream: str, after: int | None, *, reverse: bool = False
-    ) -> Iterator[StreamRow]:
-        """Yield a stream's rows.
-
-        Forward: every row that holds a version beyond `after`, ascending; None means all. Reversed: from the row that
-        holds version `after` descending; None or a version beyond the head means from the head.
-        """
-        prefix = layout.stream_prefix(partition, context, stream)
-        start, stop = prefix, layout.beyond(prefix)
-        if after is not None:
-            after = min(after, layout.U64_MAX - 1)
-        if reverse and after is not None:
-            stop = prefix + U64.pack(after + 1)
-        elif after:
-            row = self._row_at(prefix, after)
-            start = prefix + U64.pack(row.first_version if row and row.last_version > after else after + 1)
-        for key, value in self.engine.scan(layout.STREAMS, start, stop, reverse=reverse):
-            yield layout.unpack_stream_row(key, value)
-
-    def stream_names(self, partition: int, context: int, prefix: str, after: str | None, count_max: int) -> list[str]:
-        """Return up to `count_max` streams that start with `prefix`, in bytewise order from beyond `after` on."""
-        space = layout.SPACE.pack(partition, context)
-        start = space + prefix.encode()
-        stop = layout.beyond(start) if prefix else layout.space_end(partition, context)
-        if after is not None:
-            start = max(start, b"%b%b\x01" % (space, after.encode()))
-        names: list[str] = []
-        while len(names) < count_max:
-            pair = next(self.engine.scan(layout.STREAMS, start, stop), None)
-            if pair is None:
-                break
-            layout.unpack_stream_row(*pair)
-            names.append(layout.stream_of_key(pair[0]))
-            start = pair[0][: -U64.size - 1] + b"\x01"  # one seek a stream, however many rows it has
-        return names
-
-    def row_at(self, partition: int, context: int, stream: str, version: int) -> StreamRow | None:
-        """Return the last row of a stream whose first version is not beyond `version`, or None."""
-        prefix = b"%b%b\x00" % (layout.SPACE.pack(partition, context), stream.encode())
-        pair = self.engine.floor(layout.STREAMS, prefix + U64.pack(version))
-        if pair is None or not pair[0].startswith(prefix):
-            return None
-        return layout.unpack_stream_row(*pair)
-
-    def _row_at(self, prefix: bytes, version: int) -> StreamRow | None:
-        """Return the last row of a stream whose first version is not beyond `version`."""
-        pair = self.engine.floor(layout.STREAMS, prefix + U64.pack(version))
-        return layout.unpack_stream_row(*pair) if pair and pair[0].startswith(prefix) else None
-
     # Positions
 
-    def put_position(self, partition: int, context: int, first_position: int, count: int, index: int) -> None:
-        """Index the positions that an entry gave to its events."""
-        row = PositionRow(first_position, count, index)
-        self.engine.put(layout.POSITIONS, [layout.pack_position(partition, context, row)])
+    def put_positions(self, partition: int, context: int, rows: Iterable[PositionRow]) -> None:
+        """Index the positions that entries gave to their events."""
+        self.engine.put(layout.POSITIONS, [layout.pack_position(partition, context, row) for row in rows])
 
     def position_head(self, partition: int, context: int) -> int:
         """Return the position of a context's last event, 0 where there is none."""

@@ -6,15 +6,18 @@
                                                          previous membership's index 8, length of the membership 4,
                                                          membership, previous membership
     log:P      index 8                                   an entry, see `rewind_cluster.entry`
-    streams    partition 2, context 4, stream in UTF-8,  index 8, offset 4, length 4, count 4
-               0x00, first version 8
+    streams    partition 2, context 4, segment 4,        a block of rows, see `rewind_node.stream_blocks`
+               stream in UTF-8, 0x00, first version 8
+    filters    partition 2, context 4, segment 4,        a piece of the segment's filter
+               piece 4
+    segments   partition 2, context 4, segment 4         rows 8, index of the last entry they are of 8
     positions  partition 2, context 4, first position 8  index 8, count 4
     sessions   partition 2, session 8, first sequence 8  count 4, index 8, offset 4, low 8, answer in msgpack
 
 Numbers are sizes in bytes; integers are big-endian, so that keys sort as numbers do. The 0x00 cannot occur in a
-stream's name, so streams sort bytewise and no stream's rows lie between another's. An entry has a checksum of its own;
-every other value ends with the CRC-32 of its key and itself, 4 bytes: LMDB has none, and a row under a wrong key is as
-wrong as a wrong row.
+stream's name, so a segment's streams sort bytewise and no stream's rows lie between another's. An entry has a checksum
+of its own; every other value ends with the CRC-32 of its key and itself, 4 bytes: LMDB has none, and a row under a
+wrong key is as wrong as a wrong row.
 """
 
 from collections.abc import Iterable
@@ -26,15 +29,16 @@ from zlib import crc32
 import msgpack
 
 from rewind_cluster.errors import DamagedError
-from rewind_node.engine import Pair
 
 NODE = "node"
 RAFT = "raft"
 STREAMS = "streams"
+FILTERS = "filters"
+SEGMENTS = "segments"
 POSITIONS = "positions"
 SESSIONS = "sessions"
-SHARED_TABLES = (NODE, RAFT, STREAMS, POSITIONS, SESSIONS)
-INDEX_TABLES = (STREAMS, POSITIONS, SESSIONS)
+INDEX_TABLES = (STREAMS, FILTERS, SEGMENTS, POSITIONS, SESSIONS)
+SHARED_TABLES = (NODE, RAFT, *INDEX_TABLES)
 LOG_PREFIX = "log:"
 
 U16 = Struct(">H")
@@ -43,10 +47,10 @@ U64_MAX = (1 << 64) - 1
 NUMBERS_END = b"\xff" * 8 + b"\x00"  # beyond every key that is, or ends with, a 64-bit integer
 SPACE = Struct(">HI")  # partition, context
 SPACE_END = b"\xff" * 6
+SEGMENT_KEY = Struct(">HII")  # partition, context, segment
 SESSION_KEY = Struct(">HQQ")
 CHECKSUM = Struct(">I")
 STATE = Struct(">QQQQQQI")
-STREAM_ROW = Struct(">QIII")
 POSITION_ROW = Struct(">QI")
 RUN_HEAD = Struct(">IQIQ")
 
@@ -144,16 +148,6 @@ def unseal(table: str, key: bytes, value: bytes) -> bytes:
     return payload
 
 
-def stream_prefix(partition: int, context: int, stream: str) -> bytes:
-    """Return what the keys of a stream's rows start with; the first version follows."""
-    return SPACE.pack(partition, context) + stream.encode() + b"\x00"
-
-
-def beyond(prefix: bytes) -> bytes:
-    """Return the least byte string beyond all that start with `prefix`, which does not end with 0xff."""
-    return prefix[:-1] + bytes((prefix[-1] + 1,))
-
-
 def partition_range(partition: int) -> tuple[bytes, bytes]:
     """Return where a partition's rows of an index table start and stop."""
     return U16.pack(partition), U16.pack(partition + 1)
@@ -161,7 +155,19 @@ def partition_range(partition: int) -> tuple[bytes, bytes]:
 
 def space_end(partition: int, context: int) -> bytes:
     """Return where the rows of a context in a partition stop."""
-    return (int.from_bytes(SPACE.pack(partition, context)) + 1).to_bytes(SPACE.size)
+    return beyond_number(SPACE.pack(partition, context))
+
+
+def beyond_number(key: bytes) -> bytes:
+    """Return the least byte string beyond all that start with `key`, which ends with a number."""
+    return (int.from_bytes(key) + 1).to_bytes(len(key))
+
+
+def segment_of_key(table: str, key: bytes) -> tuple[int, int, int]:
+    """Return the partition, context and number of the segment that a row belongs to, or raise `DamagedError`."""
+    if len(key) < SEGMENT_KEY.size:
+        raise DamagedError(f"the key {key.hex()} of table {table} names no segment")
+    return SEGMENT_KEY.unpack_from(key)
 
 
 def index_of_key(key: bytes) -> int:
@@ -201,38 +207,6 @@ def unpack_state(key: bytes, value: bytes) -> ReplicaState:
     membership = payload[STATE.size : STATE.size + length]
     previous = payload[STATE.size + length :]
     return ReplicaState(replica, term, vote, applied, membership, membership_index, previous, previous_index)
-
-
-def pack_stream_rows(
-    space: bytes, streams: Iterable[tuple[str, Iterable[tuple[int, int, int, int, int]]]]
-) -> list[Pair]:
-    """Return keys and values of streams' rows. `space` is their partition and context, packed.
-
-    One loop for all, because every append on every replica goes through it.
-    """
-    pairs: list[Pair] = []
-    add, pack = pairs.append, STREAM_ROW.pack
-    for stream, rows in streams:
-        prefix = space + stream.encode() + b"\x00"
-        for first_version, event_count, entry_index, offset, length in rows:
-            key = prefix + first_version.to_bytes(8)
-            payload = pack(entry_index, offset, length, event_count)
-            add((key, payload + crc32(key + payload).to_bytes(4)))
-    return pairs
-
-
-def unpack_stream_row(key: bytes, value: bytes) -> StreamRow:
-    """Return a stream's row, or raise `DamagedError`."""
-    index, offset, length, count = _unpack(STREAM_ROW, STREAMS, key, unseal(STREAMS, key, value))
-    return StreamRow(int.from_bytes(key[-U64.size :]), count, index, offset, length)
-
-
-def stream_of_key(key: bytes) -> str:
-    """Return the stream that a row's key names, or raise `DamagedError`."""
-    try:
-        return key[SPACE.size : -U64.size - 1].decode()
-    except UnicodeDecodeError:
-        raise DamagedError(f"the key {key.hex()} of table {STREAMS} names no stream") from None
 
 
 def pack_position(partition: int, context: int, row: PositionRow) -> tuple[bytes, bytes]:

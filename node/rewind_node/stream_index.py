@@ -1,23 +1,70 @@
-"""Where a partition's streams are in its log: rows in the store and, over them, the rows applied since its checkpoint.
+"""Where a partition's streams are in its log: stored segments and, over them, what was applied since the checkpoint.
 
-A row per append, under a key that is as good as random, would dirty a page of the database per append and make every
-commit write far more than the events themselves. So rows gather in memory and go to the store a checkpoint at a time,
-in the order of their keys, a slice a turn: neighbours share pages. A crash loses only what the log tells again: the
-mark of the checkpoint is written after its last row, and what was applied after the mark is applied anew. Rows of a
-checkpoint that was not finished are recognised by their index, and written again.
+Rows gather in memory as entries are applied, and go to the store a checkpoint at a time, in the order of their keys, a
+slice a turn, see `rewind_node.stream_segments`. A crash loses only what the log tells again: the mark of the checkpoint
+is written with its last row, and what was applied after the mark is applied anew.
+
+Most streams have one row since the checkpoint, and most runs are of such streams. So a stream leads to its run as a
+whole, which costs an append next to nothing, and to a list of rows only once it has several.
 """
 
-from collections.abc import Iterator
-from itertools import repeat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice, repeat
 
+from rewind_cluster.columns import Counts
 from rewind_cluster.errors import DamagedError
 from rewind_cluster.records import Run
+from rewind_node.segments import SegmentWriter
 from rewind_node.store import Store, StreamRow
+from rewind_node.stream_blocks import Row
+from rewind_node.stream_segments import StreamSegments
 
 VERSION_MAX = (1 << 64) - 1
-Row = tuple[int, int, int, int, int]  # the fields of a `StreamRow`
-Rows = dict[str, list[Row]]  # stream → rows, ascending
-_NO_ROWS: Rows = {}
+
+
+class Noted:
+    """A run whose streams each have one row in it; `index`, `offset` and `length` say where its record is."""
+
+    __slots__ = ("_counts", "_first_versions", "_record", "_rows", "_streams")
+
+    def __init__(
+        self, streams: Sequence[str], first_versions: Sequence[int], counts: Counts, record: tuple[int, int, int]
+    ) -> None:
+        self._streams = streams
+        self._first_versions = first_versions
+        self._counts = counts
+        self._record = record
+        self._rows: dict[str, Row] | None = None
+
+    @property
+    def rows(self) -> dict[str, Row]:
+        """Each stream's row."""
+        rows = self._rows
+        if rows is None:
+            counts = repeat(1) if self._counts is None else self._counts
+            places = zip(self._first_versions, counts, *map(repeat, self._record), strict=False)
+            rows = self._rows = dict(zip(self._streams, places, strict=False))
+        return rows
+
+
+Held = Noted | list[Row]
+Table = dict[str, Held]  # by stream
+_NOTHING: Table = {}
+
+
+@dataclass(slots=True)
+class _Writing:
+    """A context's rows on their way into the store."""
+
+    context: int
+    streams: Iterator[str]  # in the order of their keys
+    writer: SegmentWriter
+    written: bool = False
+
+
+def _rows(stream: str, held: Held) -> list[Row]:
+    return [held.rows[stream]] if isinstance(held, Noted) else held
 
 
 def _last_version(row: Row) -> int:
@@ -32,15 +79,14 @@ def _misfit(stream: str, version: int, row: Row) -> DamagedError:
 
 
 class StreamIndex:
-    """The rows of one partition's streams. `applied` is the index of the last entry whose rows count."""
+    """The rows of one partition's streams."""
 
-    def __init__(self, partition: int, store: Store, applied: int) -> None:
-        self.applied = applied
+    def __init__(self, partition: int, store: Store) -> None:
         self.row_count = 0  # rows in memory that no checkpoint has begun to write
-        self._partition = partition
-        self._store = store
-        self._fresh: dict[int, Rows] = {}  # by context
-        self._frozen: dict[int, Rows] = {}
+        self._segments = StreamSegments(partition, store.engine)
+        self._fresh: dict[int, Table] = {}  # by context
+        self._frozen: dict[int, Table] = {}
+        self._writing: list[_Writing] = []
 
     def add(self, context: int, run: Run, index: int, offset: int, length: int) -> None:
         """Add the rows of appends that are being applied; their record is at `offset` of entry `index`.
@@ -51,119 +97,135 @@ class StreamIndex:
         fresh = self._fresh.get(context)
         if fresh is None:
             fresh = self._fresh[context] = {}
-        frozen = self._frozen.get(context, _NO_ROWS)
-        streams = run.streams
-        counts = repeat(1) if run.counts is None else run.counts
-        rows = zip(run.first_versions, counts, repeat(index), repeat(offset), repeat(length), strict=False)
+        frozen = self._frozen.get(context, _NOTHING)
+        streams, record = run.streams, (index, offset, length)
         self.row_count += len(streams)
-        apart = set(streams)
-        if len(apart) == len(streams) and fresh.keys().isdisjoint(apart) and frozen.keys().isdisjoint(apart):
-            fresh.update(zip(streams, map(list, zip(rows, strict=True)), strict=True))
+        noted: Table = dict.fromkeys(streams, Noted(streams, run.first_versions, run.counts, record))
+        if len(noted) == len(streams) and fresh.keys().isdisjoint(noted) and frozen.keys().isdisjoint(noted):
+            fresh.update(noted)
             return
-        for stream, row in zip(streams, rows, strict=True):
+        for place, (stream, first_version) in enumerate(zip(streams, run.first_versions, strict=True)):
+            row = (first_version, 1 if run.counts is None else run.counts[place], *record)
             held = fresh.get(stream)
-            before = held if held is not None else frozen.get(stream)
-            if before is not None and _last_version(before[-1]) + 1 != row[0]:
-                raise _misfit(stream, _last_version(before[-1]), row)
-            if held is None:
+            before = held or frozen.get(stream)
+            if before is None:
                 fresh[stream] = [row]
-            else:
+                continue
+            rows = _rows(stream, before)
+            if _last_version(rows[-1]) + 1 != first_version:
+                raise _misfit(stream, _last_version(rows[-1]), row)
+            if isinstance(held, list):
                 held.append(row)
+            else:
+                fresh[stream] = [row] if held is None else [*rows, row]
 
     def head(self, context: int, stream: str) -> int:
         """Return the version of a stream's last applied event, 0 for none."""
-        rows = self._fresh.get(context, _NO_ROWS).get(stream) or self._frozen.get(context, _NO_ROWS).get(stream)
-        if rows is not None:
-            return _last_version(rows[-1])
-        row = self._stored(context, stream, VERSION_MAX)
+        held = self._fresh.get(context, _NOTHING).get(stream) or self._frozen.get(context, _NOTHING).get(stream)
+        if held is not None:
+            return _last_version(_rows(stream, held)[-1])
+        row = self._segments.row_at(context, stream, VERSION_MAX)
         return 0 if row is None else row.last_version
 
-    def _stored(self, context: int, stream: str, version: int) -> StreamRow | None:
-        """Return the last stored row that begins at or before `version`, of those whose entries have been applied."""
-        row = self._store.row_at(self._partition, context, stream, version)
-        while row is not None and row.entry_index > self.applied:
-            row = self._store.row_at(self._partition, context, stream, row.first_version - 1)
-        return row
+    def knows_none_of(self, context: int, streams: Sequence[str]) -> bool:
+        """Return whether no event of any of these streams has been applied."""
+        for tables in (self._fresh, self._frozen):
+            if not tables.get(context, _NOTHING).keys().isdisjoint(streams):
+                return False
+        return self._segments.hold_none_of(context, streams)
 
     def rows(self, context: int, stream: str, after: int, *, reverse: bool) -> Iterator[StreamRow]:
         """Yield a stream's rows.
 
         Forward those that hold a version beyond `after`; in reverse from the one that holds version `after` down.
+        Finish or drop it before the next write.
         """
-        tables = (self._frozen.get(context, _NO_ROWS), self._fresh.get(context, _NO_ROWS))
-        held = [StreamRow._make(row) for table in tables for row in table.get(stream, ())]
-        first_held = held[0].first_version if held else VERSION_MAX
+        after = min(after, VERSION_MAX)
+        tables = (self._frozen.get(context, _NOTHING), self._fresh.get(context, _NOTHING))
+        held = [StreamRow._make(row) for table in tables if stream in table for row in _rows(stream, table[stream])]
         if reverse:
             yield from (row for row in reversed(held) if row.first_version <= after)
-            yield from self._stored_rows(context, stream, min(after, first_held - 1), first_held, reverse=True)
+            yield from self._segments.rows(context, stream, after, reverse=True)
         else:
-            if after + 1 < first_held:
-                yield from self._stored_rows(context, stream, after, first_held, reverse=False)
+            if not held or after + 1 < held[0].first_version:
+                yield from self._segments.rows(context, stream, after, reverse=False)
             yield from (row for row in held if row.last_version > after)
-
-    def _stored_rows(self, context: int, stream: str, after: int, below: int, *, reverse: bool) -> Iterator[StreamRow]:
-        if reverse and after < 1:
-            return
-        for row in self._store.stream_rows(self._partition, context, stream, after, reverse=reverse):
-            if row.first_version < below and row.entry_index <= self.applied:
-                yield row
 
     def names(self, context: int, prefix: str, after: str | None, count_max: int) -> list[str]:
         """Return up to `count_max` streams that start with `prefix`, in bytewise order from beyond `after` on."""
-        names = set(self._store.stream_names(self._partition, context, prefix, after, count_max))
-        for held in (self._fresh, self._frozen):
-            for name in held.get(context, ()):
+        names = set(self._segments.names(context, prefix, after, count_max))
+        for tables in (self._fresh, self._frozen):
+            for name in tables.get(context, ()):
                 if name.startswith(prefix) and (after is None or name > after):
                     names.add(name)
         return sorted(names)[:count_max]
 
     # Checkpoints.
 
-    def freeze(self) -> Iterator[tuple[int, str, list[Row]]]:
-        """Begin a checkpoint of all rows in memory, and yield each stream's, in the order of their keys."""
+    def freeze(self) -> None:
+        """Begin a checkpoint of all rows in memory."""
         assert not self._frozen
+        for context, table in sorted(self._fresh.items()):
+            rows = sum(1 if isinstance(held, Noted) else len(held) for held in table.values())
+            # Text sorts by code points, which is the order of its UTF-8.
+            self._writing.append(_Writing(context, iter(sorted(table)), self._segments.writer(context, rows)))
         self._frozen, self._fresh, self.row_count = self._fresh, {}, 0
-        frozen = self._frozen
-        # Text sorts by code points, which is the order of its UTF-8.
-        return (
-            (context, stream, frozen[context][stream])
-            for context in sorted(frozen)
-            for stream in sorted(frozen[context])
-        )
 
-    def write(self, streams: Iterator[tuple[int, str, list[Row]]], count_max: int) -> bool:
+    def write(self, count_max: int) -> bool:
         """Put the next slice of a checkpoint's rows into the store; return whether that was the last.
 
         Raises `DamagedError` where a stream's rows do not continue those that are stored.
         """
-        batches: dict[int, list[tuple[str, list[Row]]]] = {}
-        count = 0
-        for context, stream, rows in streams:
-            if rows[0][0] > 1:
-                self._check_continued(context, stream, rows[0])
-            batches.setdefault(context, []).append((stream, rows))
-            count += len(rows)
-            if count >= count_max:
+        for writing in self._writing:
+            if not writing.written:
+                count_max -= self._write(writing, count_max)
+                if count_max <= 0:
+                    return False
+        return True
+
+    def _write(self, writing: _Writing, count_max: int) -> int:
+        """Write about `count_max` rows of a context, and return how many it were."""
+        table = self._frozen[writing.context]
+        names: list[bytes] = []
+        rows: list[Row] = []
+        for stream in islice(writing.streams, count_max):
+            held = table[stream]
+            if isinstance(held, Noted):
+                row = held.rows[stream]
+                names.append(stream.encode())
+                rows.append(row)
+            else:
+                row = held[0]
+                names += [stream.encode()] * len(held)
+                rows += held
+            if row[0] > 1:
+                self._check_continued(writing.context, stream, row)
+            if len(rows) >= count_max:
                 break
-        for context, batch in batches.items():
-            if not self._store.add_stream_rows(self._partition, context, batch):
-                self._check_stored(context, batch)
-        return count < count_max
+        writing.writer.add(names, rows)
+        if len(rows) < count_max:
+            writing.written = writing.writer.finish()
+            return len(rows) + (0 if writing.written else count_max)
+        return len(rows)
 
     def _check_continued(self, context: int, stream: str, row: Row) -> None:
-        before = self._store.row_at(self._partition, context, stream, row[0] - 1)
+        before = self._segments.row_at(context, stream, row[0] - 1)
         version = 0 if before is None else before.last_version
         if version + 1 != row[0]:
             raise _misfit(stream, version, row)
 
-    def _check_stored(self, context: int, batch: list[tuple[str, list[Row]]]) -> None:
-        """Make sure that rows which were there already are the same: an unfinished checkpoint has left them."""
-        for stream, rows in batch:
-            for row in rows:
-                stored = self._store.row_at(self._partition, context, stream, row[0])
-                if stored != row:
-                    raise _misfit(stream, stored.last_version if stored else 0, row)
-
-    def thaw(self) -> None:
-        """Forget the rows of the checkpoint, which are all in the store."""
+    def thaw(self, through: int) -> None:
+        """End the checkpoint: its rows are all in the store and count. `through`: the last entry they are of."""
+        for writing in self._writing:
+            self._segments.publish(writing.context, writing.writer, through)
         self._frozen = {}
+        self._writing = []
+
+    @property
+    def untidy(self) -> bool:
+        """Whether there may be something to do to the stored rows."""
+        return self._segments.untidy
+
+    def tidy(self) -> None:
+        """Do a slice of what keeps the stored rows few and in order."""
+        self._segments.tidy()

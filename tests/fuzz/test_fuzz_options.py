@@ -12,6 +12,7 @@ import zmq
 from fuzzing.material import NUMBERS, RAW_VALUES, SCALARS, TEXTS, VALUES, mutations, nested, refusal, search
 from hypothesis import given
 from hypothesis import strategies as st
+from segments_by_hand import put_segment, run_of, segments_of
 
 from rewind_cluster.cluster_map import ADDRESS
 from rewind_cluster.errors import DamagedError
@@ -25,7 +26,8 @@ from rewind_node.memory_engine import MemoryEngine
 from rewind_node.metrics import Metrics
 from rewind_node.options import OPTIONS, resolve
 from rewind_node.storage_errors import NewerFormatError, StorageFailedError
-from rewind_node.store import Store
+from rewind_node.store import PositionRow, Store
+from rewind_node.stream_blocks import Block, pack_block
 from rewind_node.transport import Transport
 
 GIVEN = {"name": "n1", "data_dir": "/d", "seeds": "h:1"}
@@ -261,12 +263,13 @@ ANSWERS = st.one_of(
     st.builds(lambda *fields: [1, *fields], st.text(max_size=4), st.integers(-1, 9), NUMBERS, st.booleans()),
 )
 SESSION_ROWS = st.builds(layout.SessionRun, NUMBERS, NUMBERS, U32, NUMBERS, U32, NUMBERS, ANSWERS)
+BLOCK_KEY = layout.SEGMENT_KEY.pack(1, 1, 1)
 PAIRS = st.one_of(  # key, value, how it is read, what comes out
     STATES.map(lambda state: (b"\0\1", layout.pack_state(b"\0\1", state), layout.unpack_state, state)),
     STREAM_ROWS.map(
         lambda row: (
-            *layout.pack_stream_rows(layout.SPACE.pack(1, 1), [("s", [row])])[0],
-            layout.unpack_stream_row,
+            *pack_block(BLOCK_KEY, [b"s"], [row], b""),
+            lambda key, value: Block(key, value).row(0),
             row,
         )
     ),
@@ -298,7 +301,7 @@ def test_no_accident_to_a_row_or_its_key_goes_unnoticed(pair: Any, data: st.Data
 
 @search(400)
 @given(
-    st.sampled_from([layout.unpack_state, layout.unpack_stream_row, layout.unpack_position, layout.unpack_session_run]),
+    st.sampled_from([layout.unpack_state, Block, layout.unpack_position, layout.unpack_session_run]),
     st.binary(max_size=22),
     st.one_of(st.binary(max_size=60), RAW_VALUES, RAW_VALUES.map(lambda raw: bytes(20) + raw)),
 )
@@ -334,13 +337,13 @@ def one_row_each() -> MemoryEngine:
     """Return an engine that holds a stream, a position and a replica, all of partition 1."""
     engine = MemoryEngine()
     store = Store(engine)
-    store.add_stream_rows(1, 1, [("order-1", [(1, 1, 1, 0, 9)])])
-    store.put_position(1, 1, 1, 1, 1)
+    put_segment(segments_of(store), {"order-1": run_of(1, 1)}, through=1)
+    store.put_positions(1, 1, [PositionRow(1, 1, 1)])
     store.put_replica_state(1, layout.ReplicaState(1, 0, 0, 0, b"", 0, b"", 0))
     return engine
 
 
-@pytest.mark.parametrize("table", [layout.STREAMS, layout.POSITIONS])
+@pytest.mark.parametrize("table", [layout.STREAMS, layout.FILTERS, layout.SEGMENTS, layout.POSITIONS])
 def test_no_flipped_bit_of_a_key_gives_a_name_or_a_context_that_never_was(table: str) -> None:
     ((key, value),) = one_row_each().scan(table, b"", b"\xff" * 30)
     for bit in range(len(key) * 8):
@@ -353,17 +356,17 @@ def test_no_flipped_bit_of_a_key_gives_a_name_or_a_context_that_never_was(table:
 
         told = found = None
         try:
-            found = store.stream_names(1, 1, "", None, 5) if table == layout.STREAMS else store.contexts(1)
+            found = segments_of(store).names(1, "", None, 5) if table != layout.POSITIONS else store.contexts(1)
         except DamagedError as error:
             told = error
 
         assert told is not None or found == []  # in another partition or context it is not looked at
 
 
-@pytest.mark.parametrize("length", range(7))
+@pytest.mark.parametrize("length", range(10))
 def test_a_key_too_short_to_be_one_is_damage_and_is_told_once(length: int) -> None:
     engine = one_row_each()
-    for table in (layout.STREAMS, layout.POSITIONS):
+    for table in layout.INDEX_TABLES[:-1]:
         ((key, value),) = engine.scan(table, b"", b"\xff" * 30)
         engine.delete(table, [key])
         if length >= 2:
@@ -375,9 +378,9 @@ def test_a_key_too_short_to_be_one_is_damage_and_is_told_once(length: int) -> No
     if length >= 3:
         with pytest.raises(DamagedError):
             store.contexts(1)
-    if length == 6:
+    if length >= 2:
         with pytest.raises(DamagedError):
-            store.stream_names(1, 1, "", None, 5)
+            segments_of(store)
     if length not in (0, 2):
         with pytest.raises(DamagedError):
             store.partitions()

@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 from rewind_cluster.entry import NO_DIGEST, Entry, EntryKind
 from rewind_cluster.errors import DamagedError
 from rewind_node.storage_errors import AppendOrderError
-from rewind_node.store import ReplicaState, SessionRun, Store, StreamRow
+from rewind_node.store import ReplicaState, SessionRun, Store
 from rewind_node.store_layout import U64_MAX, PositionRow
 
 STEPS = 40
@@ -32,7 +32,6 @@ SMALL_MAP_BYTES = 1 << 18  # so small that it has to grow on the way
 PLACES = (0, 255)  # few, so that operations meet; the next after 255 has another first byte
 PARTITIONS = st.sampled_from(PLACES)
 CONTEXTS = st.sampled_from([255, (1 << 32) - 1])
-STREAMS = st.sampled_from(["a", "aa", "a\u00e4", "\U0010ffff", "z" * 255])
 COUNTS = st.integers(1, 3)
 BODIES = st.binary(max_size=4).map(lambda text: text * 500)
 NUMBERS = st.sampled_from([0, 1, 2, 3, 5, 8, U64_MAX - 1, U64_MAX])
@@ -49,19 +48,14 @@ class Model:
     values: dict[str, bytes] = field(default_factory=dict)
     states: dict[int, ReplicaState] = field(default_factory=dict)
     logs: dict[int, list[Entry]] = field(default_factory=dict)
-    streams: dict[tuple[int, int, str], list[StreamRow]] = field(default_factory=dict)
     positions: dict[tuple[int, int], list[PositionRow]] = field(default_factory=dict)
     runs: dict[tuple[int, int, int], SessionRun] = field(default_factory=dict)
 
     def index_rows(self, partition: int) -> int:
-        return (
-            sum(len(rows) for key, rows in self.streams.items() if key[0] == partition)
-            + sum(len(rows) for key, rows in self.positions.items() if key[0] == partition)
-            + sum(key[0] == partition for key in self.runs)
-        )
+        positions = sum(len(rows) for key, rows in self.positions.items() if key[0] == partition)
+        return positions + sum(key[0] == partition for key in self.runs)
 
     def drop_indexes(self, partition: int) -> None:
-        self.streams = {key: rows for key, rows in self.streams.items() if key[0] != partition}
         self.positions = {key: rows for key, rows in self.positions.items() if key[0] != partition}
         self.runs = {key: run for key, run in self.runs.items() if key[0] != partition}
 
@@ -156,25 +150,11 @@ class StoreModel(RuleBasedStateMachine):
 
     # Indexes.
 
-    @rule(partition=PARTITIONS, context=CONTEXTS, stream=STREAMS, counts=st.lists(COUNTS, min_size=1, max_size=4))
-    def add_rows(self, partition: int, context: int, stream: str, counts: list[int]) -> None:
-        rows = self.model.streams.get((partition, context, stream), [])
-        added: list[StreamRow] = []
-        for count in counts:
-            before = added[-1] if added else rows[-1] if rows else None
-            added.append(StreamRow(before.last_version + 1 if before else 1, count, count, 0, 9))
-        again = rows[-1:]  # as after a checkpoint that was not finished
-
-        fresh = self.store.add_stream_rows(partition, context, [(stream, again + added)])
-
-        assert fresh == (not again)
-        self.model.streams[partition, context, stream] = rows + added
-
     @rule(partition=PARTITIONS, context=CONTEXTS, count=COUNTS)
     def put_position(self, partition: int, context: int, count: int) -> None:
         rows = self.model.positions.setdefault((partition, context), [])
         first = rows[-1].last_position + 1 if rows else 1
-        self.store.put_position(partition, context, first, count, first * 2)
+        self.store.put_positions(partition, context, [PositionRow(first, count, first * 2)])
         rows.append(PositionRow(first, count, first * 2))
 
     @rule(partition=PARTITIONS, session=NUMBERS, first=NUMBERS, answer=ANSWERS)
@@ -239,36 +219,6 @@ class StoreModel(RuleBasedStateMachine):
         assert len(found) == len(wanted) or sum(map(len, wanted[: len(found) + 1])) > bytes_max
         with pytest.raises(DamagedError):
             self.store.entries(partition, len(log) + 1, len(log) + 1, 1)
-
-    @rule(partition=PARTITIONS, context=CONTEXTS, stream=STREAMS, version=NUMBERS)
-    def read_a_stream(self, partition: int, context: int, stream: str, version: int) -> None:
-        rows = self.model.streams.get((partition, context, stream), [])
-        at = [row for row in rows if row.first_version <= version]
-        beyond = [row for row in rows if row.last_version > version]
-
-        assert self.store.head(partition, context, stream) == (rows[-1].last_version if rows else 0)
-        assert self.store.row_at(partition, context, stream, version) == (at[-1] if at else None)
-        assert list(self.store.stream_rows(partition, context, stream, version)) == beyond
-        assert list(self.store.stream_rows(partition, context, stream, version, reverse=True)) == at[::-1]
-        assert list(self.store.stream_rows(partition, context, stream, None, reverse=True)) == rows[::-1]
-
-    @rule(
-        partition=PARTITIONS,
-        context=CONTEXTS,
-        prefix=st.sampled_from(["", "a", "aa", "\u00e4", "z" * 255, "c"]),
-        after=st.none() | STREAMS | st.sampled_from(["", "a\u0080", "aaa"]),
-        count=st.integers(1, 9),
-    )
-    def list_streams(self, partition: int, context: int, prefix: str, after: str | None, count: int) -> None:
-        names = sorted(
-            (name for number, space, name in self.model.streams if (number, space) == (partition, context)),
-            key=str.encode,
-        )
-        wanted = [
-            name for name in names if name.startswith(prefix) and (after is None or name.encode() > after.encode())
-        ]
-
-        assert self.store.stream_names(partition, context, prefix, after, count) == wanted[:count]
 
     @rule(partition=PARTITIONS, context=CONTEXTS, position=NUMBERS)
     def find_a_position(self, partition: int, context: int, position: int) -> None:

@@ -15,7 +15,7 @@ import multiprocessing
 import os
 import time
 from dataclasses import dataclass
-from itertools import count
+from functools import partial
 from multiprocessing.synchronize import Barrier
 from typing import TYPE_CHECKING, Any
 
@@ -67,17 +67,36 @@ async def append_all(work: Work, tag: str, start: Barrier) -> Outcome:
 
 
 async def append_some(store: rewind.AsyncStore, prefix: str, in_flight: int, events: int, until: float) -> list[float]:
-    """Append to new streams, so many at a time, and return how long each took."""
+    """Append to new streams, keeping so many under way, and return how long each took."""
     data = os.urandom(EVENT_BYTES)
     latencies: list[float] = []
-    numbers = count()
+    under_way = 0
+    wake = asyncio.Event()
+    failures: list[BaseException] = []
 
-    async def worker() -> None:
-        while (number := next(numbers)) < events and (began := time.monotonic()) < until:
-            await store.append(f"{prefix}-{number}", NewEvent("Happened", data), expected=NO_STREAM)
-            latencies.append(time.monotonic() - began)
+    def ended(began: float, future: "asyncio.Future[rewind.AppendResult]") -> None:
+        nonlocal under_way
+        latencies.append(time.monotonic() - began)
+        under_way -= 1
+        wake.set()
+        if (failure := future.exception()) is not None:
+            failures.append(failure)
 
-    await asyncio.gather(*[worker() for _ in range(in_flight)])
+    for number in range(events):
+        while under_way >= in_flight:
+            wake.clear()
+            await wake.wait()
+        began = time.monotonic()
+        if began >= until or failures:
+            break
+        future = await store.submit(f"{prefix}-{number}", NewEvent("Happened", data), expected=NO_STREAM)
+        future.add_done_callback(partial(ended, began))
+        under_way += 1
+    while under_way:
+        wake.clear()
+        await wake.wait()
+    if failures:
+        raise failures[0]
     return latencies
 
 

@@ -89,7 +89,7 @@ PLANTS = (
             Change(
                 EventIndex.begin_checkpoint,
                 """
-                + self.checkpointed = self.streams.applied
+                + self.checkpointed = self.applied
                   self.positions.freeze()
                 """,
             ),

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from segments_by_hand import put_segment, segments_of
 
 from rewind_cluster.columns import Events, pack_events
 from rewind_cluster.entry import HEADER_BYTES, Entry, EntryKind
@@ -19,7 +20,7 @@ from rewind_node.dump import dump
 from rewind_node.lmdb_engine import LmdbEngine
 from rewind_node.lmdb_reader import LmdbReader
 from rewind_node.storage_errors import DataDirectoryInUseError, NewerFormatError, StorageFailedError
-from rewind_node.store import ReplicaState, SessionRun, Store, StreamRow
+from rewind_node.store import PositionRow, ReplicaState, SessionRun, Store, StreamRow
 
 ONE, TWO, THREE = (UUID(int=number) for number in (1, 2, 3))
 PAGE_FLAGS_OFFSET = 10  # in the header of an LMDB page, after its number and a pad
@@ -51,8 +52,9 @@ def directory(tmp_path: Path, entries: list[Entry]) -> Path:
     store.create_partition(1)
     store.put_replica_state(1, STATE)
     store.append_entries(1, entries)
-    store.add_stream_rows(1, 4, [("ä", [StreamRow(1, 2, 3, 0, 10)]), ("b", [StreamRow(5, 1, 3, 10, 10)])])
-    store.put_position(1, 4, 1, 3, 3)
+    rows = {"ä": [StreamRow(1, 2, 3, 0, 10)], "b": [StreamRow(5, 1, 3, 10, 10)]}
+    put_segment(segments_of(store), rows, context=4, through=3)
+    store.put_positions(1, 4, [PositionRow(1, 3, 3)])
     store.put_session_runs(1, [SessionRun(1, 2, 1, 3, 0, 1, [1, "s", 0, 1, True])])
     store.commit()
     opened.close()
@@ -289,7 +291,7 @@ def test_an_applied_mark_beyond_the_log_is_told(directory: Path) -> None:
     assert damage_in(lines_of(directory)) == [(1, "raft", None)]
 
 
-@pytest.mark.parametrize("table", ["streams", "positions", "sessions"])
+@pytest.mark.parametrize("table", ["streams", "filters", "segments", "positions", "sessions"])
 def test_a_damaged_index_row_is_told_with_its_key(directory: Path, table: str) -> None:
     opened = DataDirectory.open(directory)
     key, value = next(opened.store.engine.scan(table, b"", b"\xff" * 9))

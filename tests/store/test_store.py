@@ -4,12 +4,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from segments_by_hand import put_segment, run_of, segments_of
 
 from rewind_cluster.entry import HEADER_BYTES, Entry
 from rewind_cluster.errors import DamagedError
 from rewind_node.storage_errors import AppendOrderError
-from rewind_node.store import ReplicaState, SessionRun, Store, StreamRow
-from rewind_node.store_layout import U64_MAX, stream_prefix
+from rewind_node.store import PositionRow, ReplicaState, SessionRun, Store, StreamRow
+from rewind_node.store_layout import U64_MAX
 
 STATE = ReplicaState(
     replica=7,
@@ -63,18 +64,21 @@ def test_partitions_are_those_with_a_replica(store: Store) -> None:
     assert store.dropped_partitions() == [1]
 
 
-@pytest.mark.parametrize("table", ["node", "raft", "streams", "positions", "sessions"])
+@pytest.mark.parametrize("table", ["node", "raft", "streams", "filters", "segments", "positions", "sessions"])
 def test_every_flipped_bit_of_a_value_is_told(store: Store, table: str) -> None:
     store.put_node_value("k", b"value")
     store.put_replica_state(1, STATE)
-    store.add_stream_rows(1, 1, [("s", [StreamRow(1, 3, 10, 0, 100)])])
-    store.put_position(1, 1, 1, 3, 10)
+    segments = segments_of(store)
+    put_segment(segments, {"s": [StreamRow(1, 3, 10, 0, 100)]}, through=10)
+    store.put_positions(1, 1, [PositionRow(1, 3, 10)])
     store.put_session_runs(1, [SessionRun(5, 1, 1, 10, 0, 1, [0, [1], 1, 9, None, None])])
     ((key, value),) = store.engine.scan(table, b"", b"\xff" * 9)
     reads = {
         "node": lambda: store.node_value("k"),
         "raft": lambda: store.replica_state(1),
-        "streams": lambda: store.head(1, 1, "s"),
+        "streams": lambda: segments.row_at(1, "s", U64_MAX),
+        "filters": lambda: segments_of(store),
+        "segments": lambda: segments_of(store),
         "positions": lambda: store.position_head(1, 1),
         "sessions": lambda: list(store.session_runs(1)),
     }
@@ -89,13 +93,12 @@ def test_every_flipped_bit_of_a_value_is_told(store: Store, table: str) -> None:
 
 
 def test_a_whole_row_under_another_key_is_damage(store: Store) -> None:
-    store.add_stream_rows(1, 1, [("s", [StreamRow(1, 3, 10, 0, 100)])])
-    value = store.engine.get("streams", stream_prefix(1, 1, "s") + (1).to_bytes(8))
-    assert value is not None
-    store.engine.put("streams", [(stream_prefix(1, 1, "s") + (4).to_bytes(8), value)])
+    store.put_positions(1, 1, [PositionRow(1, 3, 10)])
+    ((key, value),) = store.engine.scan("positions", b"", b"\xff" * 9)
+    store.engine.put("positions", [(key[:-1] + b"\x04", value)])
 
     with pytest.raises(DamagedError, match="checksum"):
-        store.head(1, 1, "s")
+        store.position_head(1, 1)
 
 
 @pytest.mark.parametrize("value", [b"", b"\x00", b"\x00" * 4])
@@ -213,9 +216,9 @@ def test_the_core_s_view_of_a_log_is_that_of_its_partition(store: Store, log: An
 def test_indexes_are_dropped_in_slices_with_the_applied_mark_gone_first(machine: Any, store: Store, log: Any) -> None:
     store.put_replica_state(1, STATE)
     store.append_entries(1, [log.entry()])
-    store.add_stream_rows(1, 1, [("s", [StreamRow(version, 1, version, 0, 9) for version in range(1, 10)])])
-    store.add_stream_rows(2, 1, [("s", [StreamRow(1, 30, 30, 0, 9)])])
-    store.put_position(1, 1, 1, 9, 1)
+    put_segment(segments_of(store), {"s": run_of(1, 900)}, through=900)
+    put_segment(segments_of(store, 2), {"s": run_of(1, 30)}, through=30)
+    store.put_positions(1, 1, [PositionRow(1, 9, 1)])
     store.put_session_runs(1, [SessionRun(5, 0, 0, 5, 0, 1, [])])
     store.commit()
 
@@ -228,17 +231,19 @@ def test_indexes_are_dropped_in_slices_with_the_applied_mark_gone_first(machine:
     slices = 1
     while not restarted.drop_indexes(1, 3):
         slices += 1
-    assert slices == 3  # of 11 rows 3 were gone; the last slice finds less than it may take
-    assert restarted.stream_names(1, 1, "", None, 10) == []
+    assert slices > 2
+    assert segments_of(restarted).names(1, "", None, 10) == []
+    assert not segments_of(restarted).untidy
     assert (restarted.contexts(1), list(restarted.session_runs(1))) == ([], [])
-    assert (restarted.last_index(1), restarted.head(2, 1, "s")) == (1, 30)
+    assert restarted.last_index(1) == 1
+    assert segments_of(restarted, 2).row_at(1, "s", U64_MAX) == run_of(1, 30)[-1]
 
 
 def test_a_dropped_replica_is_none_from_its_first_slice_on(machine: Any, store: Store, log: Any) -> None:
     store.put_replica_state(1, STATE)
     store.append_entries(1, [log.entry() for _ in range(5)])
-    store.add_stream_rows(1, 1, [("s", [StreamRow(1, 9, 1, 0, 9)])])
-    store.add_stream_rows(2, 1, [("s", [StreamRow(1, 30, 30, 0, 9)])])
+    put_segment(segments_of(store), {"s": run_of(1, 9)}, through=9)
+    put_segment(segments_of(store, 2), {"s": run_of(1, 30)}, through=30)
     store.commit()
 
     first = store.drop_partition(1, 3)
@@ -249,7 +254,8 @@ def test_a_dropped_replica_is_none_from_its_first_slice_on(machine: Any, store: 
     assert (restarted.partitions(), restarted.dropped_partitions()) == ([], [1])
     while not restarted.drop_partition(1, 3):
         pass
-    assert (restarted.last_index(1), restarted.head(1, 1, "s"), restarted.head(2, 1, "s")) == (0, 0, 30)
+    heads = [segments_of(restarted, partition).row_at(1, "s", U64_MAX) for partition in (1, 2)]
+    assert (restarted.last_index(1), heads) == (0, [None, run_of(1, 30)[-1]])
     restarted.create_partition(1)
 
 
@@ -264,13 +270,13 @@ def test_index_rows_and_the_applied_mark_are_lost_together(machine: Any, store: 
     store.put_replica_state(1, replace(STATE, applied=0))
     store.append_entries(1, [log.entry()])
     store.commit()
-    store.add_stream_rows(1, 1, [("s", [StreamRow(1, 1, 1, 0, 10)])])
+    put_segment(segments_of(store), {"s": run_of(1, 1)}, through=1)
     store.put_replica_state(1, replace(STATE, applied=1))
-    visible = store.head(1, 1, "s")
+    visible = segments_of(store).row_at(1, "s", U64_MAX)
 
     restarted = Store(machine.crash())
 
-    assert visible == 1
-    assert restarted.head(1, 1, "s") == 0
+    assert visible == run_of(1, 1)[0]
+    assert segments_of(restarted).row_at(1, "s", U64_MAX) is None
     assert restarted.replica_state(1) == replace(STATE, applied=0)
     assert restarted.last_index(1) == 1

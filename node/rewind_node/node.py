@@ -371,9 +371,9 @@ class Node:
                 self.touch(replica)
 
     def finish(self) -> None:
-        """Store everything that has been applied, before the process ends."""
+        """Store everything that has been applied, before the process ends; a damaged replica holds up no other."""
         for replica in self.replicas.values():
-            replica.finish_checkpoint()
+            replica.guard(replica.finish_checkpoint)
         self.store.commit()
 
     @property

@@ -280,6 +280,23 @@ def test_damage_of_a_streams_row_is_no_fault_of_the_append_that_meets_it(cluster
     assert partition in leader.core.infirmary.repairs
 
 
+def test_a_node_that_meets_damage_while_it_stores_its_last_checkpoint_stops_all_the_same(cluster, named):
+    client = cluster.client()
+    partition = cluster.partition_of("order-1")
+    client.append("order-1", named("a"), 0, sequence=1)
+    cluster.turns(12_000)
+    victim = next(host for host in cluster.hosts if host is not cluster.leader(partition))
+    client.hello(cluster.leader(partition))
+    client.append("order-1", named("b"), 1, sequence=2)
+    cluster.turns(50)
+    flip(victim, "streams", next(key for key, _ in victim.engine.scan("streams", b"", b"\xff" * 300)))
+
+    victim.core.finish()
+
+    assert victim.core.replicas[partition].damage is not None
+    assert all(replica.damage is None for number, replica in victim.core.replicas.items() if number != partition)
+
+
 def test_damage_met_while_a_read_waits_fails_the_read_and_not_the_node(cluster, named):
     client = cluster.client()
     partition = cluster.partition_of("order-1")

@@ -56,7 +56,7 @@ class Appends:
         for shape in self._by_first.get((context, first.stream, first.ids), ()):
             parts = appends[start : start + len(shape)]
             if len(parts) == len(shape) and all(
-                part[0] == stream and part.ids == ids and part[-2:] == first[-2:]
+                part[0] == stream and part.ids == ids and part[6:8] == first[6:8]  # one session, one sequence number
                 for part, (stream, ids) in zip(parts, shape, strict=True)
             ):
                 return len(shape)

@@ -9,12 +9,15 @@ What is checked, of each partition:
 * each acknowledged one is there; each refusal was true; what one client submitted to one stream stands in that order
   (`answers`);
 * each read saw what stands in the log, and no torn batch (`reading`);
+* each subscription and each `read_all` gave the events between its checkpoints that match its filter, all, in order and
+  once, whatever the cluster went through meanwhile (`scanning`);
 * all of them, save reads of any replica, took effect between their beginning and their end, in the log's order, as if
   one after the other (`timeline`). That order is one for all streams of a partition, and none spans two partitions.
 
 It takes time in proportion to what it is given, times the logarithm for sorting.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 from histories.answers import (
@@ -24,10 +27,11 @@ from histories.answers import (
     check_pipelines,
 )
 from histories.authors import Appends, Authors
-from histories.history import AppendDone, History, Outcome, ReadDone
+from histories.history import History, Outcome, ReadDone, ScanDone
 from histories.logs import StoredEntry, StoredLog
 from histories.reading import Readings
 from histories.replicas import check_replicas, copies_of, final_log
+from histories.scanning import Scans
 from histories.stored import Stored
 from histories.timeline import Bounds, Timeline
 from histories.violations import Kind, Violation
@@ -41,20 +45,15 @@ def check(
     `voters`: see `histories.replicas`. `copies`: on how many replicas each acknowledged append must stand, where more
     is known than that they are committed.
     """
-    partitions = {log.partition for log in logs}
-    partitions.update({append.partition for append in history.appends}, {read.partition for read in history.reads})
-    appends: dict[int, list[AppendDone]] = {partition: [] for partition in partitions}
-    reads: dict[int, list[ReadDone]] = {partition: [] for partition in partitions}
-    for append in history.appends:
-        appends[append.partition].append(append)
-    for read in history.reads:
-        reads[read.partition].append(read)
+    own: defaultdict[int, History] = defaultdict(History)
+    for operation in history:
+        own[operation.partition].add(operation)
     violations: list[Violation] = []
-    for partition in sorted(partitions):
+    for partition in sorted({log.partition for log in logs} | own.keys()):
         replicas = [log for log in logs if log.partition == partition]
         final = final_log(replicas, voters)
         violations += check_replicas(replicas, final)
-        partition_check = _Partition(partition, final, appends[partition], reads[partition])
+        partition_check = _Partition(partition, final, own[partition])
         violations += partition_check.violations
         if copies is not None:
             violations += partition_check.missing_copies(replicas, final, copies)
@@ -64,17 +63,17 @@ def check(
 class _Partition:
     """One partition's operations against its log."""
 
-    def __init__(
-        self, partition: int, final: Sequence[StoredEntry], appends: list[AppendDone], reads: list[ReadDone]
-    ) -> None:
+    def __init__(self, partition: int, final: Sequence[StoredEntry], history: History) -> None:
+        appends = history.appends
         self._acknowledged = [append for append in appends if append.outcome is Outcome.OK]
         known = Appends(appends)
         stored = Stored(partition, known.with_contents(final), known.count_parts)
-        readings = Readings(stored, reads)
+        readings = Readings(stored, history.reads)
+        scans = Scans(stored, history.scans)
         refusals = [bounds_of_refusal(append, stored) for append in appends if append.outcome is Outcome.REFUSED]
         refused = [bounds for bounds in refusals if isinstance(bounds, Bounds)]
         answered = [bounds_of_acknowledgement(append, stored) for append in self._acknowledged]
-        timeline = Timeline((*answered, *refused, *readings.shown))
+        timeline = Timeline((*answered, *refused, *readings.shown, *scans.shown))
         self._authors = authors = Authors(known, stored, timeline)
         written = [Bounds(author, 0, authors.groups[id(author)].place - 1) for author in authors.authors]
         self.violations = [
@@ -84,7 +83,11 @@ class _Partition:
             *(refusal for refusal in refusals if isinstance(refusal, Violation)),
             *check_pipelines(authors),
             *readings.violations,
-            *(_late(late, shown, stored) for late, shown in timeline.late([*written, *refused, *readings.bounds])),
+            *scans.violations,
+            *(
+                _late(late, shown, stored)
+                for late, shown in timeline.late([*written, *refused, *readings.bounds, *scans.bounds])
+            ),
         ]
 
     def missing_copies(
@@ -105,12 +108,12 @@ def _late(late: Bounds, shown: Bounds, stored: Stored) -> Violation:
     operations = (shown.operation, late.operation)
     text = f"the first had shown {_place(shown.shows, stored)} before the second began"
     other = _place(late.most + 1, stored)
-    if isinstance(late.operation, ReadDone):
+    if isinstance(late.operation, ReadDone | ScanDone):
         return Violation(Kind.STALE_READ, f"{text}, which misses {late.why} at {other}", operations)
     if late.operation.outcome is Outcome.REFUSED:
         return Violation(Kind.FALSE_REFUSAL, f"{text}; from {other} on it is not true that {late.why}", operations)
     text = f"{text}, which stands at {other}"
-    if isinstance(shown.operation, ReadDone):
+    if isinstance(shown.operation, ReadDone | ScanDone):
         return Violation(Kind.FUTURE_READ, text, operations)
     kind = Kind.FALSE_REFUSAL if shown.operation.outcome is Outcome.REFUSED else Kind.WRONG_PLACE
     return Violation(kind, text, operations)

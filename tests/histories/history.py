@@ -9,9 +9,10 @@ numbered in the order in which it submitted them, whatever is under way at the t
 
 import dataclasses
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import chain
 from typing import Any, NamedTuple
 
 ANY = -1  # `expected` of an append that takes whatever version the stream has
@@ -70,6 +71,25 @@ class SeenEvent(NamedTuple):
     digest: str
 
 
+class ScannedEvent(NamedTuple):
+    """An event as a subscription or `read_all` gave it, or as it stands in its context."""
+
+    stream: str
+    version: int
+    position: int
+    timestamp: int
+    id: str
+    digest: str
+
+
+class Mark(NamedTuple):
+    """What a checkpoint said at a moment: so many events had come, and all up to position `through` counts as seen."""
+
+    at_us: int
+    events: int
+    through: int
+
+
 @dataclass(frozen=True, slots=True)
 class AppendDone:
     """An append and its end. `places`: one for each part if `outcome` is OK. `refusal`: set if it is REFUSED.
@@ -116,7 +136,36 @@ class ReadDone:
     version: int | None = None
 
 
-Operation = AppendDone | ReadDone
+@dataclass(frozen=True, slots=True)
+class ScanDone:
+    """What one partition gave to one life of a subscription, or to a `read_all`, from checkpoint `after` on.
+
+    `marks`: what its checkpoints said, of which the last is the one it ended with; none in reverse. Both kinds may have
+    been broken off. `newest`: the context's newest position in the partition, as it was told: where NOW began, where a
+    `read_all` ended, and where one in reverse began; None if that was not told. That answer was `fresh`, linearizable,
+    or any replica's, and had to wait for `at_least`. `whole`: a `read_all` came to its end, not to its `limit`.
+    """
+
+    client: int
+    number: int
+    context: int
+    partition: int
+    begun_us: int
+    ended_us: int
+    after: int
+    events: tuple[ScannedEvent, ...] = ()
+    marks: tuple[Mark, ...] = ()
+    newest: int | None = None
+    types: tuple[str, ...] | None = None
+    prefix: str = ""
+    limit: int | None = None
+    reverse: bool = False
+    fresh: bool = True
+    at_least: int = 0
+    whole: bool = False
+
+
+Operation = AppendDone | ReadDone | ScanDone
 
 
 @dataclass(slots=True)
@@ -125,21 +174,28 @@ class History:
 
     appends: list[AppendDone] = field(default_factory=list)
     reads: list[ReadDone] = field(default_factory=list)
+    scans: list[ScanDone] = field(default_factory=list)
 
     def add(self, operation: Operation) -> None:
         """Take in one operation that has ended."""
         if isinstance(operation, AppendDone):
             self.appends.append(operation)
-        else:
+        elif isinstance(operation, ReadDone):
             self.reads.append(operation)
+        else:
+            self.scans.append(operation)
+
+    def __iter__(self) -> Iterator[Operation]:
+        return chain(self.appends, self.reads, self.scans)
 
     def __len__(self) -> int:
-        return len(self.appends) + len(self.reads)
+        return len(self.appends) + len(self.reads) + len(self.scans)
 
     def lines(self) -> Iterator[str]:
         """Yield each operation as a line of JSON, without its end."""
         yield from (_line("append", operation) for operation in self.appends)
         yield from (_line("read", operation) for operation in self.reads)
+        yield from (_line("scan", operation) for operation in self.scans)
 
     @classmethod
     def of_lines(cls, lines: Iterable[str]) -> "History":
@@ -147,7 +203,7 @@ class History:
         history = cls()
         for line in lines:
             fields: dict[str, Any] = json.loads(line)
-            history.add(_append(fields) if fields.pop("kind") == "append" else _read(fields))
+            history.add(_OF_FIELDS[fields.pop("kind")](fields))
         return history
 
 
@@ -174,3 +230,18 @@ def _append(fields: dict[str, Any]) -> AppendDone:
 
 def _read(fields: dict[str, Any]) -> ReadDone:
     return ReadDone(**fields | {"events": tuple(SeenEvent(*event) for event in fields["events"])})
+
+
+def _scan(fields: dict[str, Any]) -> ScanDone:
+    types = fields["types"]
+    return ScanDone(
+        **fields
+        | {
+            "events": tuple(ScannedEvent(*event) for event in fields["events"]),
+            "marks": tuple(Mark(*mark) for mark in fields["marks"]),
+            "types": None if types is None else tuple(types),
+        }
+    )
+
+
+_OF_FIELDS: dict[str, Callable[[dict[str, Any]], Operation]] = {"append": _append, "read": _read, "scan": _scan}

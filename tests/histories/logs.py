@@ -24,7 +24,8 @@ from rewind_node.store import Store
 class StoredAppend(NamedTuple):
     """The events that one append added to one stream.
 
-    Unknown are, in a log from a dump: `digests`, then empty; `first_timestamp`, `session` and `sequence`, then 0.
+    Unknown are, in a log from a dump: `digests` and `types`, then empty; `first_timestamp`, `session` and `sequence`,
+    then 0.
     """
 
     stream: str
@@ -35,6 +36,7 @@ class StoredAppend(NamedTuple):
     digests: tuple[str, ...] = ()
     session: int = 0
     sequence: int = 0
+    types: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,7 @@ def _stored_appends(entry: Entry, run: Run, events: Events) -> Iterator[StoredAp
                 tuple(digests[start:stop]),
                 run.session,
                 sequence,
+                tuple(events.types[start:stop]),
             )
 
 

@@ -13,11 +13,14 @@ from histories.history import (
     AppendDone,
     EventContent,
     History,
+    Mark,
     Outcome,
     Part,
     Place,
     ReadDone,
     Refusal,
+    ScanDone,
+    ScannedEvent,
     SeenEvent,
 )
 from histories.logs import StoredAppend, StoredEntry, StoredLog
@@ -29,6 +32,22 @@ CONTEXTS = (1, 1, 1, 2)
 ENTRY_APPENDS_MAX = 4
 DELAY_US = 2_000  # of a request or an answer, at most; an operation begins every `STEP_US`
 STEP_US = 300
+TYPES = ("Happened", "Noted", "Counted")
+FILTERS = (
+    (None, ""),
+    (None, ""),
+    (TYPES[:1], ""),
+    (TYPES[1:], ""),
+    (("Never",), ""),
+    (TYPES[:2], "p0"),
+    (None, "p1-s1"),
+)
+SCANNED_MAX = 60
+
+
+def type_of(event_id: str) -> str:
+    """Return an event's type: in a model the ID says it."""
+    return TYPES[int(event_id, 16) % len(TYPES)]
 
 
 @dataclass(slots=True)
@@ -37,6 +56,8 @@ class _Partition:
     streams: dict[Space, list[SeenEvent]] = field(default_factory=lambda: defaultdict(list))
     boundaries: dict[Space, list[int]] = field(default_factory=lambda: defaultdict(lambda: [0]))
     positions: Counter[int] = field(default_factory=Counter)
+    contexts: dict[int, list[ScannedEvent]] = field(default_factory=lambda: defaultdict(list))
+    ends: dict[int, list[int]] = field(default_factory=lambda: defaultdict(lambda: [0]))  # positions, of appends
     entries: list[StoredEntry] = field(default_factory=list)
     draft: list[StoredAppend] = field(default_factory=list)
     context: int = 0
@@ -52,6 +73,7 @@ class _Partition:
         places = tuple([self._write_part(context, part) for part in parts])
         for stream in {part.stream: None for part in parts}:
             self.boundaries[context, stream].append(len(self.streams[context, stream]))
+        self.ends[context].append(self.positions[context])
         return places
 
     def _write_part(self, context: int, part: Part) -> Place:
@@ -60,11 +82,13 @@ class _Partition:
         first = SeenEvent(len(stream) + 1, self.positions[context] + 1, self.timestamp + 1, "", "")
         for ahead, event in enumerate(part.events):
             stream.append(SeenEvent(first[0] + ahead, first[1] + ahead, first[2] + ahead, *event))
+            self.contexts[context].append(ScannedEvent(part.stream, *stream[-1]))
         count = len(part.events)
         self.positions[context] += count
         self.timestamp += count
         ids, digests = (tuple(column) for column in zip(*part.events, strict=True))
-        self.draft.append(StoredAppend(part.stream, *first[:3], ids, digests, 1, self.sequence))
+        types = tuple(map(type_of, ids))
+        self.draft.append(StoredAppend(part.stream, *first[:3], ids, digests, 1, self.sequence, types))
         return Place(*stream[-1][:3])
 
     def close(self) -> None:
@@ -125,7 +149,8 @@ class Model:
             partition = random.randrange(len(self._partitions))
             slots.append((effect_us, _Slot(client, number, random.choice(CONTEXTS), partition, begun_us, ended_us)))
         for _, slot in sorted(slots, key=lambda pair: pair[0]):
-            make = random.choices((self._append, self._read, self._version, self._again), (50, 35, 12, 3))[0]
+            makers = (self._append, self._read, self._version, self._again, self._read_all, self._subscribe)
+            make = random.choices(makers, (50, 35, 12, 3, 2, 2))[0]
             make(slot)
 
     # Appends.
@@ -249,3 +274,45 @@ class Model:
     def _asked(self, slot: _Slot, stream: str, *asked: object) -> None:
         who = slot.client, slot.number, slot.context, slot.partition + 1, slot.begun_us, slot.ended_us
         self.history.add(ReadDone(*who, stream, *asked))  # type: ignore[arg-type]
+
+    # Subscriptions and `read_all`.
+
+    def _read_all(self, slot: _Slot) -> None:
+        random, partition = self._random, self._partitions[slot.partition]
+        fresh, reverse = random.random() < 0.7, random.random() < 0.3
+        newest = partition.positions[slot.context] if fresh else random.choice(partition.ends[slot.context][-5:])
+        after = random.randint(max(0, newest - SCANNED_MAX), newest)
+        types, prefix = random.choice(FILTERS)
+        limit = random.choice((None, None, 1, 5))
+        matching = matches(partition.contexts[slot.context][after:newest], types, prefix)
+        events = (matching[::-1] if reverse else matching)[:limit]
+        whole = limit is None or len(events) < limit
+        through = newest if whole else events[-1].position
+        marks = () if reverse else (Mark(slot.ended_us, len(events), through),)
+        told = newest if whole or reverse else None
+        asked = (told, types, prefix, limit, reverse, fresh, random.choice((0, newest)), whole)
+        self._scanned(slot, after, events, marks, *asked)
+
+    def _subscribe(self, slot: _Slot) -> None:
+        """See some of the past; NOW shows nothing of it."""
+        random, partition = self._random, self._partitions[slot.partition]
+        head = partition.positions[slot.context]
+        is_now = random.random() < 0.3
+        after = head if is_now else random.randint(max(0, head - SCANNED_MAX), head)
+        types, prefix = random.choice(FILTERS)
+        through = sorted(random.randint(after, head) for _ in range(random.randint(0, 4)))
+        log = partition.contexts[slot.context]
+        marks = [Mark(slot.ended_us, len(matches(log[after:each], types, prefix)), each) for each in through]
+        events = matches(log[after : through[-1]], types, prefix) if through else []
+        self._scanned(slot, after, events, tuple(marks), after if is_now else None, types, prefix)
+
+    def _scanned(self, slot: _Slot, after: int, events: list[ScannedEvent], *told: object) -> None:
+        who = slot.client, slot.number, slot.context, slot.partition + 1, slot.begun_us, slot.ended_us
+        self.history.add(ScanDone(*who, after, tuple(events), *told))  # type: ignore[arg-type]
+
+
+def matches(events: list[ScannedEvent], types: tuple[str, ...] | None, prefix: str) -> list[ScannedEvent]:
+    """Return the events that match a filter."""
+    return [
+        event for event in events if event.stream.startswith(prefix) and (types is None or type_of(event.id) in types)
+    ]

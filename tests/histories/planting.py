@@ -1,7 +1,7 @@
 """A correct history to be spoilt: what can be found in it, and what can be changed or added."""
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
@@ -9,9 +9,19 @@ from typing import Any
 import pytest
 
 from histories.checker import check
-from histories.history import AppendDone, EventContent, History, Outcome, Part, ReadDone, SeenEvent
+from histories.history import (
+    AppendDone,
+    EventContent,
+    History,
+    Outcome,
+    Part,
+    ReadDone,
+    ScanDone,
+    ScannedEvent,
+    SeenEvent,
+)
 from histories.logs import StoredAppend, StoredEntry, StoredLog
-from histories.model import Model
+from histories.model import Model, type_of
 from histories.stored import Space
 from histories.violations import Kind, Violation
 
@@ -89,6 +99,21 @@ class Case:
             for ahead, event in enumerate(zip(part.ids, part.digests, strict=True))
         ]
 
+    def context_events(self, context: int = 1) -> list[ScannedEvent]:
+        """Return a context's events as they are given to consumers."""
+        parts = [part for entry in self.entries if entry.context == context for part in entry.appends]
+        return [
+            ScannedEvent(
+                part.stream,
+                part.first_version + ahead,
+                part.first_position + ahead,
+                part.first_timestamp + ahead,
+                *event,
+            )
+            for part in parts
+            for ahead, event in enumerate(zip(part.ids, part.digests, strict=True))
+        ]
+
     def outdated(self) -> tuple[int, str, int]:
         """Return a stream that everybody was told is longer than a version, and that version."""
         long = {space: parts for space, parts in self.streams().items() if len(parts) > 2 and space[0] == 1}
@@ -129,6 +154,11 @@ class Case:
         """Read after all else."""
         self.history.add(ReadDone(CLIENT, 1, context, PARTITION, LATE_US, LATE_US + 1, stream, **fields))
 
+    def add_scan(self, after: int, events: Sequence[ScannedEvent], **fields: Any) -> None:
+        """Subscribe or read all of context 1 after all else."""
+        who = CLIENT, 1, 1, PARTITION, LATE_US, LATE_US + 1
+        self.history.add(ScanDone(*who, after, tuple(events), **fields))
+
     def add_append(self, context: int, parts: tuple[Part, ...], outcome: Outcome, **fields: Any) -> None:
         """Append after all else."""
         who = CLIENT, 1, context, PARTITION, LATE_US, LATE_US + 1
@@ -158,7 +188,8 @@ class Case:
         for stream, _, events in parts:
             version = sum(len(part.ids) for part in self.streams()[context, stream])
             ids, digests = (tuple(column) for column in zip(*events, strict=True))
-            appends.append(StoredAppend(stream, version + 1, position + 1, stamp, ids, digests, 1, 1_000_000))
+            types = tuple(map(type_of, ids))
+            appends.append(StoredAppend(stream, version + 1, position + 1, stamp, ids, digests, 1, 1_000_000, types))
             position, stamp = position + len(ids), stamp + len(ids)
         entry = StoredEntry(len(entries) + 1, entries[-1].term, "planted", context, tuple(appends))
         self.rewrite([*entries, entry])

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgpack
 
-from histories.history import AppendDone, EventContent, Outcome, Part, Place, Refusal, SeenEvent
+from histories.history import AppendDone, EventContent, Outcome, Part, Place, Refusal, ScannedEvent, SeenEvent
 from rewind import AppendResult, Event, NewEvent, OutcomeUnknown, ProtocolError, RewindError, WrongExpectedVersion
 
 DIGEST_BYTES = 8  # enough to tell the events of a run apart
@@ -35,6 +35,11 @@ def seen_event(event: Event) -> SeenEvent:
     """Return an event that was read as a history has it."""
     digest = digest_of(event.type, event.data, event.metadata)
     return SeenEvent(event.version, event.position, event.timestamp, event.id.hex, digest)
+
+
+def scanned_event(event: Event) -> ScannedEvent:
+    """Return an event that a subscription or `read_all` gave as a history has it."""
+    return ScannedEvent(event.stream, *seen_event(event))
 
 
 def append_done(

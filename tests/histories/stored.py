@@ -65,6 +65,7 @@ class Stored:
         self.streams: dict[Space, StreamLog] = {}
         self.positions: dict[int, list[int]] = {}  # by context, the place of each position from 1 on
         self.violations: list[Violation] = []
+        self.holed: set[int] = set()  # contexts whose positions have a hole
         self._timestamps: dict[int, int] = {}  # by context, the newest
         self._next_positions: dict[int, int] = {}
         for entry in entries:
@@ -116,6 +117,7 @@ class Stored:
         position = self._next_positions.get(group.context, 1)
         self._next_positions[group.context] = part.first_position + len(part.ids)
         if part.first_position != position:
+            self.holed.add(group.context)
             text = f"stream {part.stream!r} takes position {part.first_position} where {position} is next"
             self.violations.append(Violation(Kind.POSITION_HOLE, f"{where}: {text}"))
         latest = self._timestamps.get(group.context, 0)

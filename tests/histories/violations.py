@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from histories.history import ANY, AppendDone, Operation, Part, ReadDone
+from histories.history import ANY, AppendDone, Operation, Part, ReadDone, ScanDone
 
 
 class Kind(StrEnum):
@@ -12,6 +12,9 @@ class Kind(StrEnum):
 
     STALE_READ = "stale read"  # it misses what had been shown before it began, or what it had to wait for
     FUTURE_READ = "future read"  # it showed what was appended only after it had ended
+    GAP = "gap"  # a subscription or `read_all` left out what it was asked for and its checkpoint counts as seen
+    EVENT_ORDER = "event order"  # it gave a partition's events in another order than that of their positions
+    WRONG_CHECKPOINT = "wrong checkpoint"  # whoever goes on from it misses events, or gets some again
     PHANTOM = "phantom"  # something stored that nobody appended, or read that is not stored
     WRONG_PLACE = "wrong place"  # an event stands elsewhere than told, expected, or than real time allows
     WRONG_RANGE = "wrong range"  # a read gave what it was not asked for
@@ -46,7 +49,10 @@ def describe(operation: Operation) -> str:
     """Return an operation in one line: who, when, what, and the answer."""
     ended = "never told" if operation.ended_us is None else f"{operation.ended_us} us"
     who = f"client {operation.client}, operation {operation.number}, {operation.begun_us} us to {ended}"
-    told = _append(operation) if isinstance(operation, AppendDone) else _read(operation)
+    if isinstance(operation, AppendDone):
+        told = _append(operation)
+    else:
+        told = _read(operation) if isinstance(operation, ReadDone) else _scan(operation)
     return f"{who}, partition {operation.partition}, context {operation.context}: {told}"
 
 
@@ -73,6 +79,17 @@ def _read(read: ReadDone) -> str:
     versions = [event.version for event in read.events]
     seen = f"versions {versions[0]} to {versions[-1]}" if versions else "nothing"
     return f"read of {read.stream!r} after {read.after}{limit}{order}, {how}{since}: {seen}"
+
+
+def _scan(scan: ScanDone) -> str:
+    wanted = "" if scan.types is None else f" of types {', '.join(scan.types)}"
+    wanted += f" in {scan.prefix!r}…" if scan.prefix else ""
+    limit = "" if scan.limit is None else f", limit {scan.limit}"
+    how = f"{', reversed' if scan.reverse else ''}{'' if scan.fresh else ', of any replica'}"
+    since = f", at least position {scan.at_least}" if scan.at_least else ""
+    seen = f"positions {scan.events[0].position} to {scan.events[-1].position}" if scan.events else "nothing"
+    ended = f", checkpoint {scan.marks[-1].through}" if scan.marks else ""
+    return f"events{wanted} after {scan.after}{limit}{how}{since}: {seen}{ended}, newest {scan.newest}"
 
 
 def short(ids: Iterable[str]) -> str:

@@ -1,8 +1,7 @@
 """All planted bugs by name, in the order of the modules that hold them."""
 
-from planted import appends, clients, consensus, durability, indexes, reads
+from planted import appends, clients, consensus, consumers, durability, indexes, reads
 from planted.plant import Plant
 
-PLANTS: dict[str, Plant] = {
-    plant.name: plant for module in (durability, consensus, reads, appends, indexes, clients) for plant in module.PLANTS
-}
+MODULES = (durability, consensus, reads, appends, indexes, clients, consumers)
+PLANTS: dict[str, Plant] = {plant.name: plant for module in MODULES for plant in module.PLANTS}

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from itertools import count, islice
 
 from histories.violations import Kind
-from simulator.findings import CALL_NEVER_ENDS, NO_CATCH_UP, NO_SERVICE, TERMS_RISE
+from simulator.findings import CALL_NEVER_ENDS, CONSUMER_BEHIND, NO_CATCH_UP, NO_SERVICE, TERMS_RISE
 from simulator.flavours import draw_plan, flavour_of
 from simulator.run import run
 
 from planted.plant import Plant, planted
 
-COUNTED = frozenset({*map(str, Kind), CALL_NEVER_ENDS, NO_CATCH_UP, NO_SERVICE, TERMS_RISE})
+COUNTED = frozenset({*map(str, Kind), CALL_NEVER_ENDS, CONSUMER_BEHIND, NO_CATCH_UP, NO_SERVICE, TERMS_RISE})
 
 
 @dataclass(frozen=True, slots=True)

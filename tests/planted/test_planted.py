@@ -20,10 +20,15 @@ QUICK = (
     "applied before it is committed",
     "at_least ignored",
     "batch split over two entries",
+    "checkpoint at the end of its range",
+    "checkpoint only at events",
     "damaged record served",
     "open copy taken for a failed one",
     "refusal judged on a tail that vanishes",
+    "resumed one too early",
+    "resumed one too late",
     "timestamps from the wall clock",
+    "versions of a cut run",
 )
 
 Pending = dict[str, "AsyncResult[Catch]"]

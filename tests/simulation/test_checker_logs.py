@@ -29,7 +29,7 @@ from rewind_node.memory_engine import MemoryEngine
 from rewind_node.store import ReplicaState, Store
 
 CONTEXT = 3
-EVENTS = [NewEvent("Happened", b"%d" % n, UUID(int=n + 1), {"n": n} if n else None) for n in range(7)]
+EVENTS = [NewEvent(f"Type{n % 2}", b"%d" % n, UUID(int=n + 1), {"n": n} if n else None) for n in range(7)]
 CHECK_S = 20  # it takes 4 s of processor time for 100,000 operations; a quadratic checker would take minutes
 
 
@@ -82,18 +82,18 @@ def fill(store: Store) -> None:
 def expected_appends() -> list[tuple[StoredAppend, ...]]:
     ids = [event.id.hex for event in EVENTS if event.id]
     digests = [content_of(event).digest for event in EVENTS]
+    types = [event.type for event in EVENTS]
+
+    def stored(stream: str, version: int, position: int, stamp: int, count: int, *author: int) -> StoredAppend:
+        columns = (tuple(column[position - 1 : position - 1 + count]) for column in (ids, digests, types))
+        own_ids, own_digests, own_types = columns
+        return StoredAppend(stream, version, position, stamp, own_ids, own_digests, *author, own_types)
+
     return [
         (),
-        (StoredAppend("a", 1, 1, 700, (ids[0],), (digests[0],), 1, 1),),
-        (
-            StoredAppend("a", 2, 2, 900, (ids[1],), (digests[1],), 1, 2),
-            StoredAppend("b", 1, 3, 901, (ids[2], ids[3]), (digests[2], digests[3]), 1, 2),
-            StoredAppend("a", 3, 5, 903, (ids[4],), (digests[4],), 1, 3),
-        ),
-        (
-            StoredAppend("b", 3, 6, 1000, (ids[5],), (digests[5],), 1, 4),
-            StoredAppend("c", 1, 7, 1001, (ids[6],), (digests[6],), 9, 7),
-        ),
+        (stored("a", 1, 1, 700, 1, 1, 1),),
+        (stored("a", 2, 2, 900, 1, 1, 2), stored("b", 1, 3, 901, 2, 1, 2), stored("a", 3, 5, 903, 1, 1, 3)),
+        (stored("b", 3, 6, 1000, 1, 1, 4), stored("c", 1, 7, 1001, 1, 9, 7)),
     ]
 
 
@@ -134,7 +134,7 @@ def without_details(logs: list[StoredLog]) -> list[StoredLog]:
 
 
 def _without_details(entry: StoredEntry) -> StoredEntry:
-    parts = [part._replace(first_timestamp=0, digests=(), session=0, sequence=0) for part in entry.appends]
+    parts = [part._replace(first_timestamp=0, digests=(), session=0, sequence=0, types=()) for part in entry.appends]
     return replace(entry, appends=tuple(parts))
 
 

@@ -15,6 +15,7 @@ from simulator.run import Outcome, run
 from simulator.shrink import shrink
 from simulator.story import story
 
+from rewind.feeds import Feeds
 from rewind_cluster import leadership
 from rewind_node.node import Node
 from rewind_node.replica import Replica
@@ -176,6 +177,14 @@ def test_a_cluster_that_stops_serving_is_found_out(monkeypatch):
     kinds = {finding.kind for finding in run(small(9, operations=5)).findings}
 
     assert kinds >= {findings.CALL_NEVER_ENDS, findings.NO_SERVICE, findings.NO_CATCH_UP}
+
+
+def test_a_client_that_hands_nothing_on_to_its_consumers_is_found_out(monkeypatch):
+    monkeypatch.setattr(Feeds, "told", lambda *_: None)
+
+    kinds = {finding.kind for finding in run(small(9)).findings}
+
+    assert kinds == {findings.CONSUMER_BEHIND}
 
 
 @pytest.mark.parametrize("options", [(), ("--seed", "1", "--seeds", "1-2"), ("--seeds", "5"), ("--seeds", "5-1")])

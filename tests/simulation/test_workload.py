@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 from histories.history import Outcome as Answer
 from simulator.flavours import FLAVOURS, draw_plan, flavour_of
-from simulator.operations import KINDS
+from simulator.operations import BEGINNINGS, KINDS
 from simulator.plan import Operation
 from simulator.run import Outcome, run
 
@@ -94,6 +94,52 @@ def test_an_append_of_unknown_outcome_is_made_again_with_the_same_ids_and_expect
 def test_some_reads_go_to_a_leader_that_was_deposed_and_get_no_answer(outcome):
     assert outcome.counts["operations"]["pinned unanswered"] > 0
     assert outcome.counts["operations"]["pinned ok"] > 0
+
+
+def test_in_every_plan_somebody_subscribes_to_all_of_both_contexts_until_the_end():
+    for seed in range(2 * len(FLAVOURS)):
+        to_the_end = [
+            operation.arguments["context"]
+            for operation in draw_plan(seed).operations
+            if operation.kind == "subscribe" and operation.arguments["lives"] == [None]
+        ]
+
+        assert sorted(to_the_end) == ["default", "ordered"]
+
+
+def test_subscriptions_begin_everywhere_with_filters_and_without_and_go_on_from_what_was_kept(outcome):
+    planned = {tag: operation.arguments for tag, operation in outcome.records.operations.items()}
+    scans = [scan for scan in outcome.history.scans if planned[scan.client, scan.number].get("lives")]
+
+    lives = Counter((outcome.records.operations[scan.client, scan.number].number, scan.partition) for scan in scans)
+
+    assert {planned[scan.client, scan.number]["after"] for scan in scans} == set(BEGINNINGS)
+    assert {scan.types is None for scan in scans} == {bool(scan.prefix) for scan in scans} == {True, False}
+    assert any(scan.after and scan.events for scan in scans)
+    assert max(lives.values()) > 1
+    assert sum(len(scan.events) for scan in scans) > 100
+
+
+def test_a_subscription_goes_on_when_its_machine_was_started_again(outcome):
+    lives: dict[int, set[int]] = {}
+    for scan in outcome.history.scans:
+        operation = outcome.records.operations[scan.client, scan.number]
+        if operation.arguments.get("lives") == [None]:
+            lives.setdefault(operation.number, set()).add(scan.client)
+
+    assert any(len(clients) > 1 for clients in lives.values())
+
+
+def test_whole_contexts_are_read_in_both_directions_of_any_replica_and_linearizably(outcome):
+    planned = {tag: operation.kind for tag, operation in outcome.records.operations.items()}
+
+    scans = [scan for scan in outcome.history.scans if planned[scan.client, scan.number] == "read_all"]
+
+    for name in ("reverse", "fresh", "whole"):
+        assert {getattr(scan, name) for scan in scans} == {True, False}, name
+    assert any(scan.limit for scan in scans)
+    assert any(scan.at_least for scan in scans)
+    assert any(scan.after and scan.events for scan in scans)
 
 
 def test_a_client_that_is_started_again_is_another_one_of_the_history(outcome):

@@ -5,7 +5,6 @@ the shipped session as any application would. What it believes of a stream's ver
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 from rewind import inquiries
@@ -18,26 +17,17 @@ from rewind.reading import StreamRead
 from rewind.requests import Call, Request
 from rewind.tokens import make_token
 from simulator.client_machine import ClientMachine
+from simulator.context_readers import ContextReader
 from simulator.operations import ORDERED_CONTEXT
 from simulator.pinning import PinnedReader
 from simulator.plan import Operation
+from simulator.progress import Progress
 from simulator.recording import Recorder, Tag, new_events
+from simulator.subscribers import Subscriber
 from simulator.world import World
 
 OPENING_TIMEOUT_US = 5_000_000
 OPENING_AGAIN_US = 100_000
-
-
-@dataclass(slots=True)
-class Progress:
-    """What has been acknowledged or read so far: positions for `at_least`, by context and partition."""
-
-    positions: dict[tuple[int, int], int] = field(default_factory=dict)
-
-    def saw(self, context: int, partition: int, position: int) -> None:
-        """Take in a position."""
-        key = (context, partition)
-        self.positions[key] = max(position, self.positions.get(key, 0))
 
 
 class Application:
@@ -56,8 +46,9 @@ class Application:
         self.machine = machine
         self.recorder = recorder
         self.calls: dict[str, Calls] = {}  # by the context's name
+        self.subscribers: list[Subscriber] = []
+        self.everybody = everybody
         self._pinned = pinned
-        self._everybody = everybody
         self._seed = seed
         self._own = Progress()
         self._versions: dict[tuple[int, str], int] = {}
@@ -97,9 +88,9 @@ class Application:
             if call.error is None:
                 done(call.result)
             else:
-                self._later(OPENING_AGAIN_US, self.open)
+                self.later(OPENING_AGAIN_US, self.open)
 
-        self._start(request, ended)
+        self.start(request, ended)
 
     def _connected(self, _: None) -> None:
         self._ask(inquiries.find_context("default", OPENING_TIMEOUT_US), self._found)
@@ -110,6 +101,8 @@ class Application:
 
     def _created(self, context: Context) -> None:
         self._use("ordered", context)
+        for subscriber in self.subscribers:
+            subscriber.begin()
         self._do_waiting()
 
     def _use(self, name: str, context: Context) -> None:
@@ -117,13 +110,14 @@ class Application:
         calls.open_context(context, self.machine.session.cluster_id)
         self.calls[name] = calls
 
-    def _start(self, call: Call, ended: Callable[[Any], None]) -> None:
+    def start(self, call: Call, ended: Callable[[Any], None]) -> None:
         """Hand a call to the session and listen for its end, as long as this life lasts."""
         life = self._life
         self.machine.on_done(call, lambda ended_call: ended(ended_call) if life == self._life else None)
         self.machine.start(call)
 
-    def _later(self, us: int, action: Callable[[], None]) -> None:
+    def later(self, us: int, action: Callable[[], None]) -> None:
+        """Do something after a while, if this life lasts."""
         life = self._life
         self.world.at(self.world.now_us + us, lambda: action() if life == self._life else None)
 
@@ -143,7 +137,7 @@ class Application:
     def _pause(self, us: int) -> None:
         self._paused = True
         self.machine.pause(us)
-        self._later(us, self.resume)
+        self.later(us, self.resume)
 
     def resume(self) -> None:
         """Go on, if the machine is paused."""
@@ -160,6 +154,8 @@ class Application:
         self._life += 1
         self._paused = False
         self.calls = {}
+        for subscriber in self.subscribers:
+            subscriber.killed()
         self.recorder.abandon_all()
         self.machine.resume()
         self.machine.restart()
@@ -209,7 +205,7 @@ class Application:
             if again and ANY not in expectations:  # the cluster knows an append again by what it expects and its IDs
                 self._write(operation, place, expectations, attempt + 1)
 
-        self._start(append, ended)
+        self.start(append, ended)
 
     def _learn(self, append: Append) -> None:
         context = append.origin.context
@@ -220,23 +216,25 @@ class Application:
         results = append.result if append.many else [append.result]
         for (stream, _, _), result in zip(append.parts, results, strict=True):
             self._versions[context, stream] = max(result.version, self._versions.get((context, stream), 0))
-            self._saw(context, result.partition, result.position)
+            self.saw(context, result.partition, result.position)
 
-    def _saw(self, context: int, partition: int, position: int) -> None:
+    def saw(self, context: int, partition: int, position: int) -> None:
+        """Take in that a position was acknowledged or read."""
         self._own.saw(context, partition, position)
-        self._everybody.saw(context, partition, position)
+        self.everybody.saw(context, partition, position)
 
     # ── reads ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _at_least(self, operation: Operation, context: int, partition: int) -> int:
-        progress = {"own": self._own, "everybody": self._everybody}.get(operation.arguments["token"])
+    def at_least(self, operation: Operation, context: int, partition: int) -> int:
+        """Return the position that a read has to wait for, 0 for none."""
+        progress = {"own": self._own, "everybody": self.everybody}.get(operation.arguments["token"])
         return 0 if progress is None else progress.positions.get((context, partition), 0)
 
     def _version(self, operation: Operation) -> None:
         arguments = operation.arguments
         calls = self.calls[arguments["context"]]
         partition = calls.partition_of(arguments["stream"])
-        at_least = self._at_least(operation, calls.origin.context, partition)
+        at_least = self.at_least(operation, calls.origin.context, partition)
         token = make_token(calls.origin, {partition: at_least}) if at_least else None
         request = calls.version(arguments["stream"], arguments["consistency"], token, arguments["timeout_ms"] / 1000)
         tag = self.recorder.begin_read(operation, calls.origin.context, partition, at_least=at_least)
@@ -248,7 +246,7 @@ class Application:
             else:
                 self.recorder.fail_read(tag, call.error)
 
-        self._start(request, ended)
+        self.start(request, ended)
 
     def _read(self, operation: Operation) -> None:
         arguments = operation.arguments
@@ -257,7 +255,7 @@ class Application:
         if after < 0:
             after = max(0, self._believed(arguments["context"], stream) + after)
         partition = calls.partition_of(stream)
-        at_least = self._at_least(operation, calls.origin.context, partition)
+        at_least = self.at_least(operation, calls.origin.context, partition)
         token = make_token(calls.origin, {partition: at_least}) if at_least else None
         timeout = arguments["timeout_ms"] / 1000
         read = calls.read(stream, after, limit, reverse, arguments["consistency"], token, timeout)
@@ -279,7 +277,7 @@ class Application:
             else:
                 self.recorder.fail_read(tag, call.error)
 
-        self._start(request, ended)
+        self.start(request, ended)
 
     def _take(self, tag: Tag, read: StreamRead, chunk: Chunk, context: int, partition: int, stream: str) -> None:
         """Take in the first chunk of a read. Nothing here is longer than one; if it is, the reader is content."""
@@ -288,10 +286,20 @@ class Application:
         if events:
             newest = max(event.version for event in events)
             self._versions[context, stream] = max(newest, self._versions.get((context, stream), 0))
-        self._saw(context, partition, chunk.position)
+        self.saw(context, partition, chunk.position)
 
     def _pin(self, operation: Operation) -> None:
         self._pinned.read(operation, self.calls[operation.arguments["context"]])
+
+    # ── consumers ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _read_all(self, operation: Operation) -> None:
+        ContextReader(self, operation).begin()
+
+    def _subscribe(self, operation: Operation) -> None:
+        subscriber = Subscriber(self, operation)
+        self.subscribers.append(subscriber)
+        subscriber.begin()
 
 
 _DO: dict[str, Callable[[Application, Operation], None]] = {
@@ -302,4 +310,6 @@ _DO: dict[str, Callable[[Application, Operation], None]] = {
     "read": Application._read,
     "version": Application._version,
     "pinned": Application._pin,
+    "read_all": Application._read_all,
+    "subscribe": Application._subscribe,
 }

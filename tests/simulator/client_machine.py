@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from rewind import inquiries
 from rewind.appending import Append
 from rewind.calls import Calls
+from rewind.engine import hand_on
 from rewind.requests import Call, Request
 from rewind.session import Session
 from rewind_cluster.client_messages import CLIENT_CODEC, Hello, Welcome
@@ -35,7 +36,7 @@ class ClientMachine(Machine):
         self.session: Session
         self.calls: Calls | None = None
         self._dials: dict[str, tuple[int, Dial]] = {}
-        self._inbox: list[Call] = []
+        self._inbox: list[Call | Callable[[int], None]] = []
         self._under_way: dict[Call, Done | None] = {}
         self._asked: list[_Question] = []
         self._begin()
@@ -56,6 +57,11 @@ class ClientMachine(Machine):
         """Hand an append or a request to the session."""
         self._under_way.setdefault(call, None)
         self._inbox.append(call)
+        self.due(self.world.now_us)
+
+    def tell(self, news: Callable[[int], None]) -> None:
+        """Have `news` called with the time in the next turn, before the session works."""
+        self._inbox.append(news)
         self.due(self.world.now_us)
 
     def on_done(self, call: Call, function: Done) -> None:
@@ -117,9 +123,11 @@ class ClientMachine(Machine):
         for call in inbox:
             if isinstance(call, Append):
                 session.append(call, now_us)
-            else:
-                assert isinstance(call, Request)
+            elif isinstance(call, Request):
                 session.request(call, now_us)
+            else:
+                assert not isinstance(call, Call)
+                call(now_us)
         session.tick(now_us)
         work = session.take(now_us)
         if work.sockets is not None:
@@ -127,6 +135,7 @@ class ClientMachine(Machine):
         for address, messages in work.send:
             self._send(address, messages)
         self.busy_us = self.world.now_us + TURN_US
+        hand_on(work)
         for call in work.completed:
             self._complete(call)
         if session is self.session:  # else one of those who were told has restarted this program

@@ -11,6 +11,13 @@ Kinds and their arguments:
   `reverse`; a negative `after` counts back from the version that the client believes in.
 - `pinned`: a `read` or `version` by hand, sent to a node that may think it still leads, which `choice` picks, or to the
   one that `node` names. With `wait_ms` it waits so long at most for the next election, and is sent amid that.
+- `read_all`: `consistency` and `token` as above, `limit`, `reverse` in the ordered context; `types` and `prefix`, the
+  filter; `after`: where it begins (`BEGINNINGS`), at the checkpoint that `choice` picks of those kept by anyone.
+  `chunk_events`: how many it asks for at a time.
+- `subscribe`: filter and `after` likewise. The consumer visits its inbox `visit_ms` after something has come, or has
+  been left, and takes `gulp` events; it keeps its checkpoint at each `keep_every`th visit. `lives`: for how many ms the
+  subscription is open before it is closed, and again from the checkpoint that was kept `rest_ms` later; None: to the
+  end. `window_bytes` narrows the windows of its feeds, 0 does not.
 - `pause` and `restart` of the client's machine.
 
 All but the last two name the context, which is "default" or "ordered", and carry `timeout_ms`.
@@ -26,6 +33,7 @@ Drawn = tuple[int, int, str, dict[str, Any]]  # when, by whom, what kind, and it
 ORDERED_CONTEXT = "in-order"
 EXPECTATIONS = ("any", "known", "none", "behind", "ahead")
 TOKENS = ("none", "own", "everybody")
+BEGINNINGS = ("start", "now", "kept")
 
 OPERATIONS_MIN = 310
 OPERATIONS_MAX = 420
@@ -42,6 +50,8 @@ KINDS = {
     "read": 14,
     "version": 8,
     "pinned": 11,
+    "read_all": 4,
+    "subscribe": 1.5,
     "pause": 1.2,
     "restart": 1.2,
 }
@@ -58,6 +68,14 @@ RARE_CHANCE = 0.12
 ORDERED_CHANCE = 0.25
 PADDING_BYTES = (0, 0, 0, 200, 3_000)
 ELECTION_WAIT_MS = 3_000
+SUBSCRIBERS_MIN = 2  # of each run, to everything from early on to its end; the first to the ordered context
+SUBSCRIBED_BY_US = 6_000_000
+TYPES = (None, None, None, None, ["Happened"], ["Noted"], ["Counted", "Noted"], ["Never"])
+PREFIXES = {"default": ("", "", "", "account-", "{cart-1}", "rare-"), "ordered": ("", "", "", "ledger-", "audit")}
+CHUNKS_EVENTS = (3, 20, 1_000)
+VISITS_MS = (0, 5, 50, 50, 400)
+GULPS = (1, 7, 50, 50, 1_000)
+WINDOWS_BYTES = (0, 0, 2_000, 10_000)
 FOLLOWS_US = (10_000, 1_500_000)
 TIMEOUTS_MS = (150, 400, 1_000, 3_000, 8_000)
 TIMEOUT_WEIGHTS = (1, 2, 4, 5, 3)
@@ -76,6 +94,11 @@ def draw_operations(random: Random, shape: Shape) -> list[Operation]:
             at_us = random.randint(FIRST_US, end_us)
         kind = random.choices(tuple(KINDS), tuple(KINDS.values()))[0]
         drawn.append((at_us, random.randrange(shape.clients), kind, _ARGUMENTS[kind](random)))
+    for number in range(SUBSCRIBERS_MIN):
+        everything = {"context": "default" if number else "ordered", "types": None, "prefix": "", "lives": [None]}
+        arguments = _subscribe(random) | everything
+        at_us = random.randint(FIRST_US, SUBSCRIBED_BY_US)
+        drawn.append((at_us, random.randrange(shape.clients), "subscribe", arguments))
     drawn += [_follow(random, shape, *item) for item in drawn if _is_ahead(item[3]) and random.random() < 0.8]
     drawn.sort(key=lambda item: item[0])
     return [Operation(number, *item) for number, item in enumerate(drawn, 1)]
@@ -167,6 +190,39 @@ def _pinned(random: Random) -> dict[str, Any]:
     }
 
 
+def _read_all(random: Random) -> dict[str, Any]:
+    asked = _version(random)
+    del asked["stream"]
+    context = asked["context"]
+    return asked | {
+        "after": random.choice(("start", "kept", "kept")),
+        "choice": random.getrandbits(32),
+        "limit": random.choice((None, None, None, 1, 5, 40)),
+        "chunk_events": random.choice(CHUNKS_EVENTS),
+        "reverse": context == "ordered" and random.random() < 0.5,
+        "types": random.choice(TYPES),
+        "prefix": random.choice(PREFIXES[context]),
+    }
+
+
+def _subscribe(random: Random) -> dict[str, Any]:
+    context = _context(random)
+    return {
+        "context": context,
+        "after": random.choice(BEGINNINGS),
+        "choice": random.getrandbits(32),
+        "types": random.choice(TYPES),
+        "prefix": random.choice(PREFIXES[context]),
+        "visit_ms": random.choice(VISITS_MS),
+        "gulp": random.choice(GULPS),
+        "keep_every": random.choice((1, 1, 3, 10)),
+        "lives": [random.choice((300, 1_500, 4_000)) for _ in range(random.randint(1, 3))],
+        "rest_ms": random.choice((10, 500, 2_000)),
+        "window_bytes": random.choice(WINDOWS_BYTES),
+        "timeout_ms": _timeout_ms(random),
+    }
+
+
 def _pause(random: Random) -> dict[str, Any]:
     return {"for_ms": random.choice((50, 300, 1_500, 4_000))}
 
@@ -183,6 +239,8 @@ _ARGUMENTS = {
     "read": _read,
     "version": _version,
     "pinned": _pinned,
+    "read_all": _read_all,
+    "subscribe": _subscribe,
     "pause": _pause,
     "restart": _restart,
 }

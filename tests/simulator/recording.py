@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from uuid import UUID
 
-from histories.history import AppendDone, Part, ReadDone, SeenEvent
+from histories.history import AppendDone, Part, ReadDone, ScanDone, SeenEvent
 from histories.recording import append_done, part_of, seen_event
 
 from rewind.appending import Append
@@ -19,6 +19,7 @@ from rewind.errors import (
     ContextNotFound,
     CrossPartition,
     InvalidArgument,
+    ProtocolError,
     RewindError,
     TooLarge,
 )
@@ -27,6 +28,7 @@ from simulator.plan import Operation
 from simulator.world import World
 
 LIVES_MAX = 1000  # of one machine: its clients are numbered from 1,000 times its own number on
+EVENT_TYPES = ("Happened", "Happened", "Happened", "Noted", "Counted")
 NEVER_DUE = (AccessDenied, ContextNotFound, CrossPartition, InvalidArgument, TooLarge)  # nothing here asks for these
 
 Answer = AppendResult | Sequence[AppendResult] | RewindError | None
@@ -59,12 +61,23 @@ class OpenRead:
     at_least: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class OpenScan:
+    """A `read_all` under way, or a subscription that begins. What comes of it is told by who consumes it."""
+
+    operation: Operation
+
+
+Opened = OpenAppend | OpenRead | OpenScan
+
+
 @dataclass(slots=True)
 class Records:
     """What all applications of a run have recorded. `surprises`: errors that nothing in a run gives reason for."""
 
     appends: list[AppendDone] = field(default_factory=list)
     reads: list[ReadDone] = field(default_factory=list)
+    scans: list[ScanDone] = field(default_factory=list)
     operations: dict[Tag, Operation] = field(default_factory=dict)
     surprises: list[str] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)  # by kind and outcome
@@ -74,13 +87,13 @@ class Recorder:
     """Records what one machine's application does."""
 
     def __init__(self, world: World, machine: int, records: Records) -> None:
-        self.open: dict[Tag, OpenAppend | OpenRead] = {}
+        self.open: dict[Tag, Opened] = {}
         self._world = world
         self._records = records
         self._client = machine * LIVES_MAX
         self._numbers = 0
 
-    def _begin(self, opened: OpenAppend | OpenRead) -> Tag:
+    def _begin(self, opened: Opened) -> Tag:
         self._numbers += 1
         tag = self._client, self._numbers
         self.open[tag] = opened
@@ -89,7 +102,7 @@ class Recorder:
         self._world.note("begin", client=tag[0], number=tag[1], operation=operation.number, what=operation.kind)
         return tag
 
-    def _end(self, tag: Tag, outcome: str) -> OpenAppend | OpenRead:
+    def _end(self, tag: Tag, outcome: str) -> Opened:
         opened = self.open.pop(tag)
         self._records.counts[f"{opened.operation.kind} {outcome}"] += 1
         self._world.note("end", client=tag[0], number=tag[1], outcome=outcome)
@@ -182,6 +195,36 @@ class Recorder:
         self._records.reads.append(done)
         self._end(tag, "ok")
 
+    # Subscriptions and `read_all`.
+
+    def begin_scan(self, operation: Operation) -> Tag:
+        """Record that a subscription or a `read_all` is asked for."""
+        return self._begin(OpenScan(operation))
+
+    def end_scan(self, tag: Tag) -> None:
+        """Record that a subscription has begun, or that a `read_all` has ended."""
+        self._end(tag, "ok")
+
+    def fail_scan(self, tag: Tag, error: RewindError | None) -> None:
+        """Record that a subscription could not begin, or that a `read_all` was broken off."""
+        self._end(tag, "unanswered")
+        if isinstance(error, ProtocolError):
+            self.surprise(tag, error)  # chunks that do not join
+        self._look_for_surprise(tag, error)
+
+    def scanned(self, done: ScanDone) -> None:
+        """Record what a consumer was given by one partition."""
+        self._records.scans.append(done)
+        self._records.counts["events consumed"] += len(done.events)
+        through = done.marks[-1].through if done.marks else done.newest
+        who = {"client": done.client, "number": done.number, "partition": done.partition}
+        self._world.note("scanned", **who, events=len(done.events), after=done.after, through=through)
+
+    def surprise(self, tag: Tag, error: RewindError) -> None:
+        """Record that a subscription ended by itself."""
+        operation = self._records.operations[tag]
+        self._records.surprises.append(f"operation {operation.number}: {type(error).__name__}: {error}")
+
     # The end of a machine's life.
 
     def abandon_all(self) -> None:
@@ -190,7 +233,7 @@ class Recorder:
             if isinstance(opened, OpenAppend):
                 self._settle(tag, None, None)
             else:
-                self.fail_read(tag, None)
+                self._end(tag, "unanswered")
         self._client += 1
         self._numbers = 0
 
@@ -203,5 +246,6 @@ def new_events(seed: int, operation: Operation, place: int, part: int, count: in
         event_id = UUID(bytes=blake2b(name.encode(), digest_size=16).digest())
         padding = b"." * operation.arguments["padding_bytes"]
         metadata = {"operation": operation.number} if number % 2 else None
-        events.append(NewEvent("Happened", name.encode() + padding, event_id, metadata))
+        kind = EVENT_TYPES[(operation.number + number) % len(EVENT_TYPES)]
+        events.append(NewEvent(kind, name.encode() + padding, event_id, metadata))
     return events

@@ -13,7 +13,15 @@ from histories.logs import StoredLog, log_of_store
 
 from rewind_node.store_layout import LOG_PREFIX, RAFT
 from simulator.faults import heal_all
-from simulator.findings import CALL_NEVER_ENDS, NO_CATCH_UP, NO_SERVICE, SURPRISE, TERMS_RISE, Finding
+from simulator.findings import (
+    CALL_NEVER_ENDS,
+    CONSUMER_BEHIND,
+    NO_CATCH_UP,
+    NO_SERVICE,
+    SURPRISE,
+    TERMS_RISE,
+    Finding,
+)
 from simulator.machines import Host
 from simulator.plan import Plan
 from simulator.promises import may_lose, partition_of
@@ -26,9 +34,13 @@ CALLS_END_US = 40_000_000
 # is loaded anew and asks for everything. Calls, of which many wait for all that, took up to 3 s, and catching up 2 s.
 SERVES_US = 10_000_000
 CATCHES_UP_US = 15_000_000
-# After the last election that the healing calls for: five of the longest waits of a follower without a leader.
+# A feed that a kept cut leaves with a replica that is behind for good asks after 10 s and waits 2 s; then it may come
+# to one that hears no leader, and turns away from that after 3 s, or from one that says nothing.
+CONSUMERS_ARRIVE_US = 25_000_000
+# Until the last election that the healing calls for: five of the longest waits of a follower without a leader.
 TERMS_SETTLE_US = 10_000_000
-TERMS_WATCHED_US = 10_000_000
+TERMS_WATCHED_US = 6_000_000  # three of them
+TERMS_LOOK_US = 500_000
 
 
 class Verdict:
@@ -53,6 +65,7 @@ class Verdict:
             self._found(CALL_NEVER_ENDS, f"{CALLS_END_US // 1_000_000} s after everything was healed: {left}")
         self._see_service()
         self._see_catching_up()
+        self._see_consumers()
         self._workload.audit()
         world.run_while(lambda: self._workload.busy, world.now_us + CALLS_END_US)
         self._see_catching_up()  # again: replicas that the audit found damaged are being repaired
@@ -132,17 +145,36 @@ class Verdict:
     def _is_cut_off(self, host: Host, leader: Host) -> bool:
         return {host.number, leader.number} == self._cut_pair
 
+    # Its consumers get everything.
+
+    def _see_consumers(self) -> None:
+        world, workload = self._world, self._workload
+        workload.hurry_consumers()
+        if not world.run_while(lambda: next(workload.consumers_behind(), None), world.now_us + CONSUMERS_ARRIVE_US):
+            limit_s = CONSUMERS_ARRIVE_US // 1_000_000
+            for text in workload.consumers_behind():
+                self._found(CONSUMER_BEHIND, f"{text}, {limit_s} s after all replicas had caught up")
+        workload.end_consumers()
+
     # Its terms no longer rise.
 
     def _see_terms(self) -> None:
-        world = self._world
-        world.run_until(world.now_us + TERMS_SETTLE_US)
-        before = self._terms()
-        world.run_until(world.now_us + TERMS_WATCHED_US)
-        for partition, term in self._terms().items():
-            if term != before[partition]:
-                text = f"from {before[partition]} to {term} in {TERMS_WATCHED_US // 1_000_000} quiet seconds"
-                self._found(TERMS_RISE, f"partition {partition}: {text}")
+        """See whether terms stay what they are for a while, which they must before the settling is over."""
+        limit_us = self._world.now_us + TERMS_SETTLE_US
+        while (risen := self._watch_terms()) and self._world.now_us <= limit_us:
+            pass
+        for partition, (before, term) in risen.items():
+            text = f"from {before} to {term} in {TERMS_WATCHED_US // 1_000_000} quiet seconds"
+            self._found(TERMS_RISE, f"partition {partition}: {text}")
+
+    def _watch_terms(self) -> dict[int, tuple[int, int]]:
+        """Let time pass as long as no term rises, and return those that have: from what to what."""
+        before, until_us = self._terms(), self._world.now_us + TERMS_WATCHED_US
+        risen: dict[int, tuple[int, int]] = {}
+        while not risen and self._world.now_us < until_us:
+            self._world.run_until(self._world.now_us + TERMS_LOOK_US)
+            risen = {each: (before[each], term) for each, term in self._terms().items() if term != before[each]}
+        return risen
 
     def _terms(self) -> dict[int, int]:
         terms = dict.fromkeys(range(self._plan.shape.partitions + 1), 0)

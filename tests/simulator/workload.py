@@ -1,14 +1,17 @@
 """The workload: lets the applications of a run do its operations when they are due, and keeps what they recorded."""
 
+from collections.abc import Iterator
 from itertools import count
 
 from histories.history import History
 
-from simulator.applications import Application, Progress
+from rewind_node.data_partition import DataPartition
+from simulator.applications import Application
 from simulator.leaderships import Leaderships
 from simulator.operations import streams_of
 from simulator.pinning import PinnedReader
 from simulator.plan import Operation, Plan
+from simulator.progress import Progress
 from simulator.recording import Recorder, Records
 from simulator.world import World
 
@@ -74,6 +77,39 @@ class Workload:
             numbers.add(number)
         return numbers
 
+    def hurry_consumers(self) -> None:
+        """Let all subscriptions that have not ended be open from now on, and take what comes at once."""
+        for application in self._applications:
+            for subscriber in application.subscribers:
+                subscriber.hurry()
+
+    def consumers_behind(self) -> Iterator[str]:
+        """Yield the subscriptions that have not come to where their partitions' leaders are, for people."""
+        subscribers = [each for application in self._applications for each in application.subscribers if each.wanted]
+        for subscriber in subscribers:
+            life = subscriber.life
+            if life is None:
+                yield f"a subscription from {subscriber.kept} does not begin"
+                continue
+            if not life.caught_up:
+                yield f"{life.what} does not say that it has caught up"
+            for partition, position in life.positions.items():
+                head = self._head(partition, life.context)
+                if head is None or position < head:
+                    yield f"{life.what} is at position {position} of {head} of partition {partition}"
+
+    def _head(self, partition: int, context: int) -> int | None:
+        """Return the newest position of a context at a partition's leader, or None if there is none."""
+        host = self._world.leader(partition)
+        replica = self._world.replica(host, partition) if host is not None else None
+        return replica.index.position(context) if isinstance(replica, DataPartition) else None
+
+    def end_consumers(self) -> None:
+        """Close all subscriptions for good."""
+        for application in self._applications:
+            for subscriber in application.subscribers:
+                subscriber.finish()
+
     def audit(self) -> None:
         """Ask every replica in service for every stream."""
         application = self._applications[0]
@@ -92,4 +128,4 @@ class Workload:
     @property
     def history(self) -> History:
         """Everything that was recorded."""
-        return History(self.records.appends, self.records.reads)
+        return History(self.records.appends, self.records.reads, self.records.scans)

@@ -1,4 +1,8 @@
-"""The client library of Rewind, a replicated event store. `client/README.md` is the guide; begin with `connect`."""
+"""The client library of Rewind, a replicated event store. `client/README.md` is the guide; begin with `connect`.
+
+`expected` of an append is a version, `NO_STREAM` (0) where the append must be the stream's first, or `ANY`. `after` of
+a subscription is a checkpoint, None for the start, or `NOW`.
+"""
 
 from rewind.aio import AsyncStore, connect_async
 from rewind.aio_readers import AsyncContextReader, AsyncEventReader

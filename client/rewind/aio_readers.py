@@ -34,6 +34,7 @@ class AsyncEventReader(AsyncIterator[Event]):
         while not self._events:
             if self._next is None:
                 raise StopAsyncIteration
+            self._engine.check_here()
             future, self._next = self._next, None
             self._events.extend(self._read.take(await future))
             self._ask()
@@ -65,6 +66,7 @@ class AsyncContextReader(AsyncIterator[Event]):
         while (event := self._read.pop()) is None:
             if not self._asked or self._read.full:
                 raise StopAsyncIteration
+            self._engine.check_here()
             partition, future = self._asked.popleft()
             self._read.take(partition, await future)
             self._ask()

@@ -96,6 +96,9 @@ class AsyncSubscription(AsyncIterator[Event]):
 
     async def close(self) -> None:
         """End the iteration, in whichever task it waits. More than once does no harm."""
+        if not self._engine.is_ours:
+            return
+        self._engine.check_here()
         self._closed = True
         if self._waiting is not None and self._tail is not None:
             self._waiting.end(None)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import Literal, ParamSpec, TypeVar
 
 from rewind.errors import InvalidArgument, TooLarge
+from rewind.tracing import Tracing
 from rewind_cluster.client_messages import ANY_VERSION
 from rewind_cluster.errors import InvalidArgumentError, TooLargeError
 from rewind_cluster.names import TYPES_MAX, check_context_name, check_stream_name, check_type_name
@@ -90,6 +91,13 @@ def check_types(types: object) -> tuple[str, ...] | None:
     if not 0 < len(checked) <= TYPES_MAX:
         raise InvalidArgument(f"types names {len(checked)} types: give 1 to {TYPES_MAX}, or None for all")
     return checked
+
+
+def check_tracing(tracing: Tracing | None) -> Tracing | None:
+    """Return who traces a store's appends, None for nobody."""
+    if tracing is not None and not callable(getattr(tracing, "begin", None)):
+        raise InvalidArgument(f"tracing {tracing!r} traces no appends: give a rewind.otel.Tracing, or None")
+    return tracing
 
 
 def check_fresh(consistency: object) -> bool:

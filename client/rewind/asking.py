@@ -1,11 +1,12 @@
 """Requests under way: each waits here until a fitting node is ready, and comes back until answered or too late."""
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 
 from rewind.backoff import Backoff
 from rewind.connection import Connection
 from rewind.connections import Connections
-from rewind.requests import Place, Request
+from rewind.requests import Kind, Place, Request
 from rewind.routing import Leader, Routing
 from rewind_cluster.client_messages import Code, Failed
 from rewind_cluster.wire import Frame
@@ -25,8 +26,8 @@ class Asking:
     ) -> None:
         self._connections = connections
         self._routing = routing
+        self._random = random
         self._done = done
-        self._backoff = Backoff(random)
         self._parked: list[Request] = []
         self.leaderless = False  # one of them waits for a leader that is not known or not connected
 
@@ -76,7 +77,6 @@ class Asking:
         if request is None:
             return
         if request.answered(message, frames):
-            self._backoff.reset()
             self._done(request)
         else:
             self._put_off(request, now_us)
@@ -101,7 +101,9 @@ class Asking:
         return [request.partition] if changed else []
 
     def _put_off(self, request: Request, now_us: int) -> None:
-        request.not_before_us = now_us + self._backoff.next_us()
+        # Each backs off by itself: that a node answers others does not mean that it wants this one again at once.
+        request.backoff = request.backoff or Backoff(self._random)
+        request.not_before_us = now_us + request.backoff.next_us()
         self._parked.append(request)
 
     # ── changes ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -111,8 +113,11 @@ class Asking:
         self._take_back(connection, list(connection.requests))
 
     def leader_changed(self, partition: int) -> None:
-        """Take back the requests that wait at a node that leads the partition no longer."""
+        """Turn to a partition's new leader with what waits for it, here or at a node that leads no longer."""
         leader = self._routing.leader(partition).node_id
+        for request in self._parked:
+            if request.partition == partition and request.place is Place.LEADER:
+                request.not_before_us = 0
         for connection in self._connections:
             if connection.requests and connection.node_id != leader:
                 self._take_back(
@@ -156,6 +161,12 @@ class Asking:
             request.expire(why)
             self._done(request)
         return min(deadlines, default=None)
+
+    @property
+    def writing(self) -> bool:
+        """Whether one that writes is under way."""
+        under_way = chain(self._parked, *(connection.requests.values() for connection in self._connections))
+        return any(request.kind is Kind.WRITE for request in under_way)
 
     def take_all(self) -> list[Request]:
         """Return all requests under way, and forget them."""

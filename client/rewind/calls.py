@@ -14,14 +14,17 @@ from rewind.events import Context, NewEvent
 from rewind.ids import RandomIds
 from rewind.inquiries import View
 from rewind.listing import StreamList
-from rewind.packing import new_events
+from rewind.packing import new_events, with_metadata
 from rewind.reading import StreamRead
 from rewind.requests import Request
 from rewind.routing import Routing
 from rewind.rows import Filter
 from rewind.scanning import ContextRead
 from rewind.tokens import Origin, read_checkpoint, read_token
+from rewind.tracing import Tracing
 from rewind_cluster.names import APPEND_BYTES_MAX, APPEND_EVENTS_MAX
+
+METADATA_ITEM_BYTES = 6  # what msgpack adds to a key and its value, both short
 
 EventsArgument = NewEvent | Iterable[NewEvent]
 PartArgument = tuple[str, EventsArgument, int]
@@ -30,8 +33,9 @@ PartArgument = tuple[str, EventsArgument, int]
 class Calls:
     """Makes the calls of one store. `open_context` comes before any that is about streams."""
 
-    def __init__(self, routing: Routing, timeout_us: int) -> None:
+    def __init__(self, routing: Routing, timeout_us: int, tracing: Tracing | None = None) -> None:
         self.timeout_us = timeout_us
+        self._tracing = tracing
         self.origin = Origin("", 0)
         self._routing = routing
         self._context: Context | None = None
@@ -61,7 +65,10 @@ class Calls:
         columns, size = new_events(events, self._ids)
         size += len(name)
         part = (name, arguments.check_expected(expected), columns)
-        return Append((part,), size, self.partition_of(name), self.origin, self.timeout(timeout), many=False)
+        append = Append((part,), size, self.partition_of(name), self.origin, self.timeout(timeout), many=False)
+        if self._tracing is not None:
+            self._trace(append, self._tracing)
+        return append
 
     def append_many(self, appends: Iterable[PartArgument], timeout: float | None) -> Append:
         """Return an append to several streams of one partition. Raises `CrossPartition`."""
@@ -83,7 +90,25 @@ class Calls:
             raise TooLarge(f"{event_count} events are over the limit of {APPEND_EVENTS_MAX}; nothing was sent")
         if size > APPEND_BYTES_MAX:
             raise TooLarge(f"{size} bytes are over the limit of {APPEND_BYTES_MAX}; nothing was sent")
-        return Append(tuple(parts), size, partition, self.origin, self.timeout(timeout), many=True)
+        append = Append(tuple(parts), size, partition, self.origin, self.timeout(timeout), many=True)
+        if self._tracing is not None:
+            self._trace(append, self._tracing)
+        return append
+
+    def _trace(self, append: Append, tracing: Tracing) -> None:
+        """Begin an append's trace, and have its events carry what it adds, unless the append is full."""
+        assert self._context is not None
+        streams = [stream for stream, _, _ in append.parts]
+        types = [kind for _, _, events in append.parts for kind in events.types]
+        append.trace = tracing.begin(self._context.name, streams, types)
+        more = append.trace.metadata
+        more_bytes = sum(len(key) + len(value) + METADATA_ITEM_BYTES for key, value in more.items())
+        size = append.size + len(types) * more_bytes
+        if more and size <= APPEND_BYTES_MAX:
+            append.size = size
+            append.parts = tuple(
+                (stream, expected, with_metadata(events, more)) for stream, expected, events in append.parts
+            )
 
     def _common_partition(self, parts: list[Part]) -> int:
         places = {stream: self.partition_of(stream) for stream, _, _ in parts}

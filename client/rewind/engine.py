@@ -56,7 +56,7 @@ class Engine:
         self._room_changed = threading.Condition()
         self._pid = current_pid()
         self._closed = ""  # why no calls are taken any more
-        self._stop_us: int | None = None  # when to stop even if appends are under way
+        self._stop_us: int | None = None  # when to stop even if something is being written
         self._poller = zmq.Poller()
         self._poller.register(self._wake_out, zmq.POLLIN)
         self._links: dict[object, Link] = {}
@@ -86,9 +86,13 @@ class Engine:
 
     def start(self, call: Call) -> "Future[Any]":
         """Hand a call to the thread and return its future."""
-        self.check_open()
-        if type(call) is Append:
-            self._take_room(call)
+        try:
+            self.check_open()
+            if type(call) is Append:
+                self._take_room(call)
+        except BaseException as error:
+            call.end_trace(error)
+            raise
         future: Future[Any] = Future()
         future.set_running_or_notify_cancel()  # what may have been sent cannot be called back
         call.future = future
@@ -105,8 +109,9 @@ class Engine:
             self._wake()
 
     def wait(self, future: "Future[Any]") -> Any:
-        """Return a future's result, in any thread but the engine's own."""
+        """Return a future's result, in any thread but the engine's own, and in no other process: nobody comes there."""
         self.check_thread()
+        self.check_process()
         return future.result()
 
     def check_thread(self) -> None:
@@ -115,7 +120,7 @@ class Engine:
             raise InvalidArgument("a callback of a future must not wait for its store: use submit, or another thread")
 
     def close(self, timeout_us: int) -> None:
-        """Take no more calls, wait for the appends under way, and stop."""
+        """Take no more calls, wait for what is being written, and stop."""
         if not self.is_ours:
             return  # the parent's thread and sockets are not ours to close
         if not self._closed:
@@ -130,6 +135,7 @@ class Engine:
             if not self._room.is_free():
                 # The thread that makes room must not wait for it.
                 patience_s = 0 if threading.current_thread() is self._thread else append.timeout_us / 1e6
+                append.deadline_us = now_us() + append.timeout_us  # the wait counts
                 if not self._room_changed.wait_for(self._room.is_free, patience_s):
                     raise self._room.overloaded(append)
             self._room.enter(append)
@@ -192,7 +198,7 @@ class Engine:
     def _finished(self) -> bool:
         if self._stop_us is None or self._inbox:
             return False
-        return not self.session.appending or now_us() >= self._stop_us
+        return not self.session.writing or now_us() >= self._stop_us
 
     def _deliver(self, work: Work) -> None:
         hand_on(work)
@@ -204,6 +210,8 @@ class Engine:
                 if self._room.leave(completed):
                     self._room_changed.notify_all()
         for call in completed:
+            if call.trace is not None:
+                call.end_trace(call.error)
             if call.error is None:
                 call.future.set_result(call.result)
             else:

@@ -36,6 +36,11 @@ class NewEvent:
     `type`: 1 to 255 bytes of UTF-8. `data`: at most 1 MiB, opaque to the cluster. `id`: drawn at random where it is
     None; give it where a retry must be recognised beyond this store's life. `metadata`: text to JSON values, at most
     64 KiB packed.
+
+    >>> from uuid import NAMESPACE_URL, uuid5
+    >>> event = NewEvent("OrderPlaced", b"{}", id=uuid5(NAMESPACE_URL, "order-1/placed"), metadata={"user": "7"})
+    >>> store.append("order-1", event, expected=NO_STREAM) == store.append("order-1", event, expected=NO_STREAM)
+    True
     """
 
     type: str
@@ -50,6 +55,15 @@ class Event:
 
     `version`: its place in its stream, from 1. `position`: its place in its context within `partition`, from 1.
     `timestamp`: of the hybrid logical clock, microseconds since the epoch times 4,096, plus a counter.
+
+    >>> result = store.append("order-1", NewEvent("OrderPlaced", b"{}", metadata={"user": "7"}))
+    >>> [event] = store.read("order-1")
+    >>> (event.stream, event.version, event.type, event.data, event.metadata)
+    ('order-1', 1, 'OrderPlaced', b'{}', {'user': '7'})
+    >>> (event.timestamp, event.position, event.partition) == (result.timestamp, result.position, result.partition)
+    True
+    >>> event.time.tzname()
+    'UTC'
     """
 
     stream: str
@@ -84,7 +98,11 @@ class Event:
 class AppendResult(NamedTuple):
     """Where an append's last event stands: `version` in its stream, `position` in its context within `partition`.
 
-    `origin` is the context that it stands in. A named tuple, because it costs half of what a frozen dataclass does.
+    `timestamp`: as an `Event` has it. `origin`: the context that it stands in.
+
+    >>> result = store.append("order-1", [NewEvent("OrderPlaced", b"{}"), NewEvent("OrderPaid", b"")])
+    >>> (result.version, result.partition == store.partition_of("order-1"))
+    (2, True)
     """
 
     version: int
@@ -106,7 +124,12 @@ class AppendResult(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """A context. `ordered`: all of it lives in one partition, `partition`, which is None otherwise."""
+    """A context. `ordered`: all of it lives in one partition, `partition`, which is None otherwise.
+
+    >>> context = store.create_context("journal", ordered=True)
+    >>> (context.name, context.ordered, context.partition is None)
+    ('journal', True, False)
+    """
 
     name: str
     number: int

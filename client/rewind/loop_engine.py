@@ -19,7 +19,7 @@ import zmq
 from rewind.appending import Append
 from rewind.connections import Work
 from rewind.engine import hand_on, now_us
-from rewind.errors import Closed, InvalidArgument
+from rewind.errors import Closed, InvalidArgument, RewindError
 from rewind.forks import current_pid
 from rewind.requests import Call, Request
 from rewind.room import Room
@@ -55,9 +55,14 @@ class LoopEngine:
             raise Closed(self._closed)
         self.check_here()
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether the store belongs to this process."""
+        return self._pid == current_pid()
+
     def check_here(self) -> None:
         """Raise `Closed` in another process, and `InvalidArgument` on another event loop."""
-        if self._pid != current_pid():
+        if not self.is_ours:
             raise Closed(
                 f"this store belongs to process {self._pid}, which forked this one; connect again after a fork"
             )
@@ -67,7 +72,11 @@ class LoopEngine:
 
     def start(self, call: Call) -> "asyncio.Future[Any]":
         """Begin a call and return its future; an append, once there is room for it."""
-        self.check_open()
+        try:
+            self.check_open()
+        except RewindError as error:
+            call.end_trace(error)
+            raise
         call.future = self._loop.create_future()
         if type(call) is Append:
             self._room.enter(call)
@@ -80,7 +89,7 @@ class LoopEngine:
 
     def tell(self, news: Callable[[int], None]) -> None:
         """Call `news` with the time; it is passed over if the store has closed."""
-        if not self._closed and self._pid == current_pid():
+        if not self._closed and self.is_ours:
             news(now_us())
             self._schedule()
 
@@ -90,6 +99,7 @@ class LoopEngine:
 
     async def wait_for_room(self, append: Append) -> None:
         """Return once there is room for an append. Raises `Overloaded` if none comes in time."""
+        append.deadline_us = now_us() + append.timeout_us  # the wait counts
         try:
             async with asyncio.timeout(append.timeout_us / 1e6):
                 while not self._room.is_free():
@@ -97,15 +107,25 @@ class LoopEngine:
                     self._waiting_for_room.append(room)
                     await room
         except TimeoutError:
-            raise self._room.overloaded(append) from None
+            overloaded = self._room.overloaded(append)
+            append.end_trace(overloaded)
+            raise overloaded from None
+        except asyncio.CancelledError as error:
+            append.end_trace(error)
+            raise
 
     async def close(self, timeout_us: int) -> None:
-        """Take no more calls, wait for the appends under way, and stop."""
-        if self._closed or self._pid != current_pid():
+        """Take no more calls, wait for what is being written, and stop. `InvalidArgument` on another event loop."""
+        if self._closed or not self.is_ours:
             return
+        if self._loop.is_closed():  # nobody waits any more, and nothing is watched
+            self._closed = "the store's event loop has ended; connect in the one that uses it"
+            self._sockets.close()
+            return
+        self.check_here()
         self._closed = "the store is closed; connect again"
         try:
-            if self.session.appending:
+            if self.session.writing:
                 self._drained = self._loop.create_future()
                 async with asyncio.timeout(timeout_us / 1e6):
                     await self._drained
@@ -154,7 +174,7 @@ class LoopEngine:
                 self._readable(link)
         self._deliver(work)
         self._set_timer(time_us)
-        if self._drained is not None and not self._drained.done() and not self.session.appending:
+        if self._drained is not None and not self._drained.done() and not self.session.writing:
             self._drained.set_result(None)
 
     def _readable(self, link: Link) -> None:
@@ -188,6 +208,8 @@ class LoopEngine:
         hand_on(work)
         self._room.leave(work.completed)
         for call in work.completed:
+            if call.trace is not None:
+                call.end_trace(call.error)
             future = call.future
             if future.done():  # its task was cancelled; what it began goes on
                 continue
@@ -211,8 +233,9 @@ class LoopEngine:
     def _closing(self, link: Link) -> None:
         if self._links.get(link.address) is link:
             del self._links[link.address]
-        self._loop.remove_reader(link.dealer.fileno())
-        self._loop.remove_reader(link.monitor.fileno())
+        if not self._loop.is_closed():
+            self._loop.remove_reader(link.dealer.fileno())
+            self._loop.remove_reader(link.monitor.fileno())
 
 
 def _check_watches(loop: asyncio.AbstractEventLoop) -> None:
@@ -221,7 +244,10 @@ def _check_watches(loop: asyncio.AbstractEventLoop) -> None:
         loop.add_reader(ends[0], lambda: None)
         loop.remove_reader(ends[0])
     except NotImplementedError:
-        raise InvalidArgument("this event loop cannot watch sockets; use one with add_reader") from None
+        raise InvalidArgument(
+            f"a {type(loop).__name__} cannot watch sockets; run asyncio with an event loop that has add_reader, "
+            "on Windows with asyncio.SelectorEventLoop"
+        ) from None
     finally:
         for end in ends:
             end.close()

@@ -37,6 +37,20 @@ def new_events(events: NewEvent | Iterable[NewEvent], ids: RandomIds) -> tuple[E
     return columns, size
 
 
+def with_metadata(events: Events, more: Mapping[str, str]) -> Events:
+    """Return events that carry more metadata, where they do not carry any of it or are full already."""
+    metadatas = events.metadatas or (None,) * events.event_count
+    return events._replace(metadatas=[_more(metadata, more) for metadata in metadatas])
+
+
+def _more(packed: bytes | None, more: Mapping[str, str]) -> bytes | None:
+    metadata: dict[str, Any] = {} if packed is None else msgpack.unpackb(packed)
+    if not metadata.keys().isdisjoint(more):
+        return packed
+    together: bytes = msgpack.packb({**metadata, **more})
+    return together if len(together) <= METADATA_BYTES_MAX else packed
+
+
 def _columns(events: object, ids: RandomIds) -> Events:
     if not isinstance(events, Iterable):
         raise InvalidArgument(f"events {events!r} is neither a NewEvent nor a list of them; nothing was sent")

@@ -6,10 +6,11 @@ repeat is one table here.
 
 from collections.abc import Callable, Sequence
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rewind.errors import (
     AccessDenied,
+    Closed,
     ContextNotFound,
     DeadlineExceeded,
     InvalidArgument,
@@ -24,6 +25,10 @@ from rewind_cluster.errors import DamagedError
 from rewind_cluster.errors import ProtocolError as FrameError
 from rewind_cluster.names import CONTROL
 from rewind_cluster.wire import Frame
+
+if TYPE_CHECKING:
+    from rewind.backoff import Backoff
+    from rewind.tracing import Trace
 
 DAMAGED_ATTEMPTS_MAX = 3  # a chunk damaged on the way or on one disk is asked for again, not for ever
 
@@ -57,7 +62,7 @@ class Kind(Enum):
 class Call:
     """Something asked of the cluster. It ends once, with a `result` or an `error`; `future` is the shell's to tell."""
 
-    __slots__ = ("deadline_us", "error", "future", "result", "timeout_us")
+    __slots__ = ("deadline_us", "error", "future", "result", "timeout_us", "trace")
 
     def __init__(self, timeout_us: int) -> None:
         self.future: Any = None
@@ -65,10 +70,16 @@ class Call:
         self.error: RewindError | None = None
         self.timeout_us = timeout_us
         self.deadline_us = 0  # on our monotonic clock, set when the session takes it
+        self.trace: Trace | None = None
 
     def what(self) -> str:
         """Return what was asked for, for people."""
         raise NotImplementedError
+
+    def end_trace(self, error: BaseException | None) -> None:
+        """End the call's trace if it has one: its shell knows, and tells next, how the call ended."""
+        if self.trace is not None:
+            self.trace.end(error)
 
 
 class Request(Call):
@@ -81,6 +92,7 @@ class Request(Call):
         "_text",
         "answer",
         "avoid",
+        "backoff",
         "damaged_attempts",
         "kind",
         "last_refusal",
@@ -114,6 +126,7 @@ class Request(Call):
         self.partition = partition
         self.kind = kind
         self.not_before_us = 0
+        self.backoff: Backoff | None = None  # once it was put off
         self.sent_us = 0
         self.avoid = ""  # the node that had it last
         self.unanswered = 0  # copies that may have taken effect
@@ -158,6 +171,13 @@ class Request(Call):
             return False
         self.error = final(f"{self._text}: {failed.text or Code(failed.code).name.lower()}")
         return True
+
+    def abandon(self) -> None:
+        """End the request: its store closes."""
+        if self.kind is Kind.WRITE and self.unanswered:
+            self.error = OutcomeUnknown(f"{self._text}: the store was closed meanwhile; it may have taken effect")
+        else:
+            self.error = Closed(f"{self._text}: the store was closed meanwhile")
 
     def expire(self, why: str) -> None:
         """End the request: its deadline has passed. `why`: what is known of the nodes."""

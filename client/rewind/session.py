@@ -83,7 +83,7 @@ class Session:
     def append(self, append: Append, now_us: int) -> None:
         """Take an append."""
         self._under_way += 1
-        append.deadline_us = now_us + append.timeout_us
+        append.deadline_us = append.deadline_us or now_us + append.timeout_us
         if self._deadline_us is None or append.deadline_us < self._deadline_us:
             self._deadline_us = append.deadline_us
         key = (append.origin.context, append.partition)
@@ -102,16 +102,16 @@ class Session:
         self._asking.add(request)
 
     @property
-    def appending(self) -> bool:
-        """Whether an append is under way."""
-        return any(writer.busy for writer in self._writers.values())
+    def writing(self) -> bool:
+        """Whether an append, or anything else that writes, is under way."""
+        return any(writer.busy for writer in self._writers.values()) or self._asking.writing
 
     def abandon(self) -> None:
         """End every call now, telling what is known of it: the store closes."""
         for writer in self._writers.values():
             writer.abandon(self._work.completed, "the store was closed")
         for request in self._asking.take_all():
-            request.error = Closed(f"{request.what()}: the store was closed meanwhile")
+            request.abandon()
             self._request_done(request)
         self.feeds.end_all(lambda what: Closed(f"{what}: the store was closed meanwhile"))
 

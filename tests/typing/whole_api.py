@@ -66,6 +66,7 @@ def look_at_result(result: AppendResult) -> None:
     assert_type(result.timestamp, int)
     assert_type(result.time, datetime)
     assert_type(result.token, str)
+    assert_type(result.origin.cluster_id, str)
 
 
 def look_at_context(context: Context) -> None:

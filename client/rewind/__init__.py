@@ -1,6 +1,7 @@
 """The client library of Rewind, a replicated event store. `client/README.md` is the guide; begin with `connect`."""
 
 from rewind.aio import AsyncStore, connect_async
+from rewind.aio_group import AsyncDelivery, AsyncGroup
 from rewind.aio_readers import AsyncContextReader, AsyncEventReader
 from rewind.aio_subscription import AsyncSubscription
 from rewind.beginning import NOW
@@ -22,6 +23,7 @@ from rewind.errors import (
     WrongExpectedVersion,
 )
 from rewind.events import ANY, NO_STREAM, AppendResult, Context, Event, NewEvent
+from rewind.group import Delivery, Group
 from rewind.readers import ContextReader, EventReader
 from rewind.subscription import Subscription
 
@@ -32,7 +34,9 @@ __all__ = [
     "AccessDenied",
     "AppendResult",
     "AsyncContextReader",
+    "AsyncDelivery",
     "AsyncEventReader",
+    "AsyncGroup",
     "AsyncStore",
     "AsyncSubscription",
     "Closed",
@@ -41,8 +45,10 @@ __all__ = [
     "ContextReader",
     "CrossPartition",
     "DeadlineExceeded",
+    "Delivery",
     "Event",
     "EventReader",
+    "Group",
     "InvalidArgument",
     "NewEvent",
     "OutcomeUnknown",

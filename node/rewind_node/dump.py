@@ -31,6 +31,7 @@ UNPACK = {  # how the rows of each index are read, and so verified
     layout.STREAMS: layout.unpack_stream_row,
     layout.POSITIONS: layout.unpack_position,
     layout.SESSIONS: layout.unpack_session_run,
+    layout.GROUPS: layout.unpack_group,
 }
 
 

@@ -8,7 +8,7 @@ import pytest
 from rewind_cluster.entry import HEADER_BYTES, Entry
 from rewind_cluster.errors import DamagedError
 from rewind_node.storage_errors import AppendOrderError
-from rewind_node.store import ReplicaState, SessionRun, Store, StreamRow
+from rewind_node.store import GroupRow, ReplicaState, SessionRun, Store, StreamRow
 from rewind_node.store_layout import U64_MAX, stream_prefix
 
 STATE = ReplicaState(
@@ -63,13 +63,14 @@ def test_partitions_are_those_with_a_replica(store: Store) -> None:
     assert store.dropped_partitions() == [1]
 
 
-@pytest.mark.parametrize("table", ["node", "raft", "streams", "positions", "sessions"])
+@pytest.mark.parametrize("table", ["node", "raft", "streams", "positions", "sessions", "groups"])
 def test_every_flipped_bit_of_a_value_is_told(store: Store, table: str) -> None:
     store.put_node_value("k", b"value")
     store.put_replica_state(1, STATE)
     store.add_stream_rows(1, 1, [("s", [StreamRow(1, 3, 10, 0, 100)])])
     store.put_position(1, 1, 1, 3, 10)
     store.put_session_runs(1, [SessionRun(5, 1, 1, 10, 0, 1, [0, [1], 1, 9, None, None])])
+    store.put_groups(1, [GroupRow(1, "g", b"state")])
     ((key, value),) = store.engine.scan(table, b"", b"\xff" * 9)
     reads = {
         "node": lambda: store.node_value("k"),
@@ -77,6 +78,7 @@ def test_every_flipped_bit_of_a_value_is_told(store: Store, table: str) -> None:
         "streams": lambda: store.head(1, 1, "s"),
         "positions": lambda: store.position_head(1, 1),
         "sessions": lambda: list(store.session_runs(1)),
+        "groups": lambda: list(store.groups(1)),
     }
 
     for bit in range(8 * len(value)):
@@ -217,6 +219,7 @@ def test_indexes_are_dropped_in_slices_with_the_applied_mark_gone_first(machine:
     store.add_stream_rows(2, 1, [("s", [StreamRow(1, 30, 30, 0, 9)])])
     store.put_position(1, 1, 1, 9, 1)
     store.put_session_runs(1, [SessionRun(5, 0, 0, 5, 0, 1, [])])
+    store.put_groups(1, [GroupRow(1, "g", b"")])
     store.commit()
 
     first = store.drop_indexes(1, 3)
@@ -228,9 +231,9 @@ def test_indexes_are_dropped_in_slices_with_the_applied_mark_gone_first(machine:
     slices = 1
     while not restarted.drop_indexes(1, 3):
         slices += 1
-    assert slices == 3  # of 11 rows 3 were gone; the last slice finds less than it may take
+    assert slices == 4  # of 12 rows 3 were gone; the last slice finds less than it may take
     assert restarted.stream_names(1, 1, "", None, 10) == []
-    assert (restarted.contexts(1), list(restarted.session_runs(1))) == ([], [])
+    assert (restarted.contexts(1), list(restarted.session_runs(1)), list(restarted.groups(1))) == ([], [], [])
     assert (restarted.last_index(1), restarted.head(2, 1, "s")) == (1, 30)
 
 

@@ -5,6 +5,7 @@ a subscription is a checkpoint, None for the start, or `NOW`.
 """
 
 from rewind.aio import AsyncStore, connect_async
+from rewind.aio_group import AsyncDelivery, AsyncGroup
 from rewind.aio_readers import AsyncContextReader, AsyncEventReader
 from rewind.aio_subscription import AsyncSubscription
 from rewind.beginning import NOW
@@ -26,6 +27,7 @@ from rewind.errors import (
     WrongExpectedVersion,
 )
 from rewind.events import ANY, NO_STREAM, AppendResult, Context, Event, NewEvent
+from rewind.group import Delivery, Group
 from rewind.readers import ContextReader, EventReader
 from rewind.subscription import Subscription
 
@@ -36,7 +38,9 @@ __all__ = [
     "AccessDenied",
     "AppendResult",
     "AsyncContextReader",
+    "AsyncDelivery",
     "AsyncEventReader",
+    "AsyncGroup",
     "AsyncStore",
     "AsyncSubscription",
     "Closed",
@@ -45,8 +49,10 @@ __all__ = [
     "ContextReader",
     "CrossPartition",
     "DeadlineExceeded",
+    "Delivery",
     "Event",
     "EventReader",
+    "Group",
     "InvalidArgument",
     "NewEvent",
     "OutcomeUnknown",

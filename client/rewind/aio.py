@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from rewind import inquiries
+from rewind.aio_group import AsyncGroup
 from rewind.aio_readers import AsyncContextReader, AsyncEventReader
 from rewind.aio_subscription import AsyncSubscription
 from rewind.arguments import Consistency, check_stream, check_timeout, check_tracing
@@ -283,6 +284,32 @@ class AsyncStore:
         """
         self._engine.check_open()
         return AsyncSubscription(self._engine, self._calls.subscribe(after, types, prefix, timeout))
+
+    def group(
+        self,
+        name: str,
+        *,
+        max_attempts: int = 5,
+        after: str | Now | None = None,
+        types: Iterable[str] | None = None,
+        prefix: str = "",
+        timeout: float | None = None,
+    ) -> AsyncGroup:
+        """Return a member of a consumer group: an async iterator over its deliveries, without end.
+
+        It begins when it is entered, awaited, or first asked for a delivery.
+
+        Members of a group share the context's partitions, each partition at one of them at a time, and each event is
+        delivered at least once: again where it was not acknowledged when its member failed. Those of one stream come in
+        order; one that fails `max_attempts` times is parked, and its stream goes on. The cluster keeps the group's
+        state. `after` says where a group begins that is new, as in `subscribe`. `types` and `prefix`, as in `read_all`,
+        should be the same at all members. `timeout`: seconds to find out where to begin; after that there is none.
+
+        Raises `InvalidArgument`, when it begins for a checkpoint beyond the newest event too, and `DeadlineExceeded`.
+        """
+        self._engine.check_open()
+        joining = self._calls.group(name, max_attempts, after, types, prefix, timeout)
+        return AsyncGroup(self._engine, joining, self._target.timeout_us)
 
     async def version(
         self,

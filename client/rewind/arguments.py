@@ -8,12 +8,14 @@ from rewind.errors import InvalidArgument, TooLarge
 from rewind.tracing import Tracing
 from rewind_cluster.client_messages import ANY_VERSION
 from rewind_cluster.errors import InvalidArgumentError, TooLargeError
+from rewind_cluster.groups import ATTEMPTS_MAX, REASON_CHARACTERS_MAX, check_group_name
 from rewind_cluster.names import TYPES_MAX, check_context_name, check_stream_name, check_type_name
 from rewind_cluster.wire import UINT_MAX
 
 Consistency = Literal["linearizable", "any"]
 
 TIMEOUT_MAX_S = 3600.0  # nodes take no deadline that is further ahead
+RETRY_AFTER_MAX_S = 86_400.0  # what waits holds its stream up, and a place in the window
 VERSION_MAX = UINT_MAX // 2  # far beyond any stream, and sums of two stay in 64 bits
 
 P = ParamSpec("P")
@@ -37,6 +39,7 @@ def in_own_errors(check: Callable[P, T]) -> Callable[P, T]:
 check_stream = in_own_errors(check_stream_name)
 check_type = in_own_errors(check_type_name)
 check_context = in_own_errors(check_context_name)
+check_group = in_own_errors(check_group_name)
 
 
 def check_timeout(timeout: object) -> int:
@@ -105,3 +108,26 @@ def check_fresh(consistency: object) -> bool:
     if consistency not in ("linearizable", "any"):
         raise InvalidArgument(f'consistency {consistency!r} is neither "linearizable" nor "any"')
     return consistency == "linearizable"
+
+
+def check_max_attempts(max_attempts: object) -> int:
+    """Return how often an event of a group may fail."""
+    if type(max_attempts) is not int or not 1 <= max_attempts <= ATTEMPTS_MAX:
+        raise InvalidArgument(f"max_attempts {max_attempts!r} is not a number from 1 to {ATTEMPTS_MAX}")
+    return max_attempts
+
+
+def check_retry_after(retry_after: object) -> int:
+    """Return a delay in seconds as microseconds."""
+    if isinstance(retry_after, bool) or not isinstance(retry_after, int | float):
+        raise InvalidArgument(f"retry_after {retry_after!r} is not a number of seconds")
+    if not 0 <= retry_after <= RETRY_AFTER_MAX_S:
+        raise InvalidArgument(f"retry_after {retry_after!r} is not between 0 and {RETRY_AFTER_MAX_S:.0f} seconds")
+    return int(retry_after * 1_000_000)
+
+
+def check_reason(reason: object) -> str:
+    """Return why an event is parked, cut to what is kept of it."""
+    if not isinstance(reason, str):
+        raise InvalidArgument(f"reason {reason!r} is not a text")
+    return reason[:REASON_CHARACTERS_MAX]

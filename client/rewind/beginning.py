@@ -60,5 +60,8 @@ class Beginning:
 
     def tail(self) -> Tail:
         """Return the subscription."""
-        positions = {partition: position or 0 for partition, position in self._positions.items()}
-        return Tail(self._origin, positions, self._filter)
+        return Tail(self._origin, self.positions(), self._filter)
+
+    def positions(self) -> dict[int, int]:
+        """Return after which position to begin, by partition."""
+        return {partition: position or 0 for partition, position in self._positions.items()}

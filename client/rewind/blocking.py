@@ -11,6 +11,7 @@ from rewind.beginning import Now
 from rewind.calls import Calls, EventsArgument, PartArgument
 from rewind.engine import Engine, now_us
 from rewind.events import ANY, AppendResult, Context
+from rewind.group import Group
 from rewind.listing import StreamList
 from rewind.readers import ContextReader, EventReader
 from rewind.requests import Request
@@ -236,6 +237,33 @@ class Store:
         for partition, future in asked:
             beginning.take(partition, self._engine.wait(future))
         return Subscription(self._engine, beginning.tail())
+
+    def group(
+        self,
+        name: str,
+        *,
+        max_attempts: int = 5,
+        after: str | Now | None = None,
+        types: Iterable[str] | None = None,
+        prefix: str = "",
+        timeout: float | None = None,
+    ) -> Group:
+        """Become a member of a consumer group and return an iterator over its deliveries, without end.
+
+        Members of a group share the context's partitions, each partition at one of them at a time, and each event is
+        delivered at least once: again where it was not acknowledged when its member failed. Those of one stream come in
+        order; one that fails `max_attempts` times is parked, and its stream goes on. The cluster keeps the group's
+        state. `after` says where a group begins that is new, as in `subscribe`. `types` and `prefix`, as in `read_all`,
+        should be the same at all members. `timeout`: seconds to find out where to begin; after that there is none.
+
+        Raises `InvalidArgument`, for a checkpoint beyond the newest event too, and `DeadlineExceeded`.
+        """
+        self._engine.check_open()
+        joining = self._calls.group(name, max_attempts, after, types, prefix, timeout)
+        asked = [(partition, self._engine.start(request)) for partition, request in joining.beginning.wanted()]
+        for partition, future in asked:
+            joining.beginning.take(partition, self._engine.wait(future))
+        return Group(self._engine, joining.membership(), self._target.timeout_us)
 
     def version(
         self,

@@ -13,6 +13,7 @@ from rewind.errors import CrossPartition, InvalidArgument, TooLarge
 from rewind.events import Context, NewEvent
 from rewind.ids import RandomIds
 from rewind.inquiries import View
+from rewind.joining import Joining
 from rewind.listing import StreamList
 from rewind.packing import new_events, with_metadata
 from rewind.reading import StreamRead
@@ -162,7 +163,7 @@ class Calls:
         timeout: float | None,
     ) -> ContextRead:
         """Return a read of the whole context."""
-        partitions = self._partitions()
+        partitions = self.partitions
         if arguments.check_flag("reverse", reverse) and len(partitions) > 1:
             raise InvalidArgument("reverse: this context has no one order to reverse; only an ordered context has")
         positions = self._positions(after)
@@ -187,17 +188,35 @@ class Calls:
         wanted = Filter(arguments.check_types(types), arguments.check_prefix(prefix))
         timeout_us = self.timeout(timeout)
         if after is NOW:
-            return Beginning(self.origin, dict.fromkeys(self._partitions()), wanted, timeout_us)
+            return Beginning(self.origin, dict.fromkeys(self.partitions), wanted, timeout_us)
         return Beginning(self.origin, self._positions(after), wanted, timeout_us)
+
+    def group(
+        self,
+        name: str,
+        max_attempts: int,
+        after: str | Now | None,
+        types: Iterable[str] | None,
+        prefix: str,
+        timeout: float | None,
+    ) -> Joining:
+        """Return what it takes to become a member of a group."""
+        group = arguments.check_group(name)
+        attempts = arguments.check_max_attempts(max_attempts)
+        wanted = Filter(arguments.check_types(types), arguments.check_prefix(prefix))
+        beginning = self.subscribe(after, types, prefix, timeout)
+        return Joining(self.origin, group, self.partition_of(group), attempts, wanted, beginning)
 
     def _positions(self, after: object) -> dict[int, int]:
         if after is None:
-            return dict.fromkeys(self._partitions(), 0)
+            return dict.fromkeys(self.partitions, 0)
         if not isinstance(after, str):
             raise InvalidArgument(f"after {after!r} is no checkpoint; give None for the start, or a checkpoint's text")
-        return read_checkpoint(after, self.origin, self._partitions())
+        return read_checkpoint(after, self.origin, self.partitions)
 
-    def _partitions(self) -> tuple[int, ...]:
+    @property
+    def partitions(self) -> tuple[int, ...]:
+        """The partitions of the context, ascending."""
         assert self._context is not None
         own = self._context.partition
         return self._routing.partitions if own is None else (own,)
@@ -211,7 +230,7 @@ class Calls:
 
     def streams(self, prefix: str, timeout: float | None) -> StreamList:
         """Return a listing of the context's streams."""
-        partitions = self._partitions()
+        partitions = self.partitions
         views = dict.fromkeys(partitions, View(fresh=True, at_least=0))
         return StreamList(self.origin, partitions, arguments.check_prefix(prefix), views, self.timeout(timeout))
 

@@ -12,6 +12,7 @@ from importlib.metadata import version as installed_version
 import click
 
 from rewind.cli_events import append, context, read, streams
+from rewind.cli_group import group
 from rewind.cli_options import Options
 from rewind.cli_status import status
 from rewind.cli_tail import tail
@@ -53,7 +54,7 @@ def cli(
     click_context.obj = Options(servers, context_name, as_json, timeout)
 
 
-for command in (status, append, read, tail, streams, import_events, export, context):
+for command in (status, append, read, tail, streams, import_events, export, context, group):
     cli.add_command(command)
 
 

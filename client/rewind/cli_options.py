@@ -8,6 +8,7 @@ import click
 
 from rewind.aio import Connecting
 from rewind.blocking import Store
+from rewind.group_operator import GroupOperator
 from rewind.lines import dump
 from rewind.urls import Target, parse_target
 
@@ -30,6 +31,13 @@ class Options:
     def store(self) -> Iterator[Store]:
         """Give a store of the context."""
         with Store(self.target) as store:
+            store.open_context()
+            yield store
+
+    @contextmanager
+    def operator(self) -> Iterator[GroupOperator]:
+        """Give a store of the context for operators of groups."""
+        with GroupOperator(self.target) as store:
             store.open_context()
             yield store
 

@@ -114,9 +114,14 @@ class Engine:
         self.check_process()
         return future.result()
 
+    @property
+    def is_current(self) -> bool:
+        """Whether this is the engine's own thread."""
+        return threading.current_thread() is self._thread
+
     def check_thread(self) -> None:
         """Raise `InvalidArgument` in the engine's own thread, which must not wait for itself."""
-        if threading.current_thread() is self._thread:
+        if self.is_current:
             raise InvalidArgument("a callback of a future must not wait for its store: use submit, or another thread")
 
     def close(self, timeout_us: int) -> None:

@@ -60,18 +60,24 @@ class Consumer(Protocol):
 
 
 class Tail:
-    """A subscription as the session sees it. `positions`: after what it begins in each partition."""
+    """A subscription as the session sees it. `positions`: after what it begins in each partition.
 
-    def __init__(self, origin: Origin, positions: Mapping[int, int], wanted: Filter) -> None:
+    `sharing`: how many feeds share the memory for a subscription's windows, its own only if it is not given.
+    """
+
+    def __init__(
+        self, origin: Origin, positions: Mapping[int, int], wanted: Filter, sharing: int | None = None
+    ) -> None:
         self.origin = origin
         self.wanted = wanted
         self.error: RewindError | None = None
         self.consumer: Consumer | None = None
         self.positions = dict(positions)
+        self._sharing = sharing or len(positions)
 
     def feeds(self, random: Callable[[], float]) -> list["Feed"]:
         """Return a feed for each partition."""
-        share = min(WINDOW_BYTES_MAX, max(WINDOW_BYTES_MIN, WINDOWS_BYTES // len(self.positions)))
+        share = min(WINDOW_BYTES_MAX, max(WINDOW_BYTES_MIN, WINDOWS_BYTES // self._sharing))
         return [Feed(self, partition, after, share, random) for partition, after in self.positions.items()]
 
 

@@ -40,6 +40,9 @@ FINAL_ERRORS: dict[int, type[RewindError]] = {
     Code.TOO_LARGE: TooLarge,
     Code.ACCESS_DENIED: AccessDenied,
     Code.WRONG_PARTITION: ProtocolError,
+    Code.FENCED: Unavailable,
+    Code.HELD: Unavailable,
+    Code.GROUP_NOT_FOUND: InvalidArgument,
 }
 
 
@@ -85,7 +88,7 @@ class Call:
 class Request(Call):
     """One request. `make` builds its message from a number and a deadline in the node's time, `take` reads its answer.
 
-    `answer` is the class of the message that answers it.
+    `answer` is the class of the message that answers it. `patient_with`: codes that are worth a repeat here.
     """
 
     __slots__ = (
@@ -99,6 +102,7 @@ class Request(Call):
         "make",
         "not_before_us",
         "partition",
+        "patient_with",
         "place",
         "sent_us",
         "take",
@@ -116,6 +120,7 @@ class Request(Call):
         place: Place = Place.ANYONE,
         partition: int = CONTROL,
         kind: Kind = Kind.READ,
+        patient_with: frozenset[int] = frozenset(),
     ) -> None:
         super().__init__(timeout_us)
         self._text = text
@@ -125,6 +130,7 @@ class Request(Call):
         self.place = place
         self.partition = partition
         self.kind = kind
+        self.patient_with = patient_with
         self.not_before_us = 0
         self.backoff: Backoff | None = None  # once it was put off
         self.sent_us = 0
@@ -167,7 +173,7 @@ class Request(Call):
         if failed.code != Code.OPEN:
             self.unanswered -= 1
         final = FINAL_ERRORS.get(failed.code)
-        if final is None:
+        if final is None or failed.code in self.patient_with:
             return False
         self.error = final(f"{self._text}: {failed.text or Code(failed.code).name.lower()}")
         return True

@@ -18,6 +18,7 @@ from rewind.connection import SILENCE_US, Connection, Phase
 from rewind.connections import Connections, Work
 from rewind.errors import AccessDenied, Closed, ProtocolError
 from rewind.feeds import Feeds
+from rewind.groups import Groups
 from rewind.inquiries import open_session
 from rewind.requests import Request
 from rewind.routing import Leader, Routing
@@ -59,6 +60,7 @@ class Session:
         self._connections = Connections(seeds, program, self.routing, self.clock, random, self._lose)
         self._asking = Asking(self._connections, self.routing, random, self._request_done)
         self.feeds = Feeds(self._connections, self.routing, random, self.request)
+        self.groups = Groups(self.feeds, random, self.request)
         self._writers: dict[tuple[int, int], Writer] = {}  # by context and partition
         self._by_session: dict[tuple[int, int], Writer] = {}  # by partition and session
         self._opening: dict[Request, Writer] = {}
@@ -113,7 +115,8 @@ class Session:
         for request in self._asking.take_all():
             request.abandon()
             self._request_done(request)
-        self.feeds.end_all(lambda what: Closed(f"{what}: the store was closed meanwhile"))
+        for consumers in (self.feeds, self.groups):
+            consumers.end_all(lambda what: Closed(f"{what}: the store was closed meanwhile"))
 
     # ── what happens ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -165,6 +168,7 @@ class Session:
         """Return what is to be done after all that was told."""
         while self._dirty:
             self._feed(self._dirty.popitem()[0], now_us)
+        self.groups.look(now_us)
         self._asking.dispatch(now_us)
         self.feeds.dispatch(now_us)
         if self._asking.leaderless or self.feeds.replicaless:
@@ -226,7 +230,8 @@ class Session:
             for request in self._asking.take_all():
                 request.error = error(f"{request.what()}: {self._connections.troubles()}")
                 self._request_done(request)
-            self.feeds.end_all(lambda what: error(f"{what}: {self._connections.troubles()}"))
+            for consumers in (self.feeds, self.groups):
+                consumers.end_all(lambda what: error(f"{what}: {self._connections.troubles()}"))
 
     def _learn_map(self, connection: Connection, message: MapIs) -> None:
         if message.cluster_id != self.cluster_id:
@@ -282,7 +287,7 @@ class Session:
 
     def _request_done(self, request: Request) -> None:
         writer = self._opening.pop(request, None)
-        if writer is None and not self.feeds.answered(request):
+        if writer is None and not (self.feeds.answered(request) or self.groups.answered(request)):
             self._work.completed.append(request)
             return
         self._under_way -= 1
@@ -395,7 +400,7 @@ class Session:
         due.extend(self._gathering.values())
         due.extend(writer.resume_us for writer in self._stalled if writer.resume_us > now_us)
         times_us = (self._deadline_us, self._connections.next_ping_us())
-        tries_us = (self._asking.next_try_us(now_us), self.feeds.next_try_us(now_us))
+        tries_us = (self._asking.next_try_us(now_us), self.feeds.next_try_us(now_us), self.groups.next_look_us())
         due.extend(time_us for time_us in (*times_us, *tries_us) if time_us is not None)
         if self._map_wanted:
             due.append(self._map_due_us)

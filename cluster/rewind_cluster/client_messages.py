@@ -2,7 +2,8 @@
 
 Requests carry a number of their own, `request`, unique on their connection, which the answer repeats. Appends need
 none: a session and a sequence number name them for good. Times are microseconds of the node's monotonic clock, which
-`Welcome` and `Pong` tell. Reads by position and subscriptions have a module of their own, `rewind_cluster.ranges`.
+`Welcome` and `Pong` tell. Reads by position and subscriptions have a module of their own, `rewind_cluster.ranges`, and
+so have consumer groups, `rewind_cluster.groups`.
 """
 
 from enum import IntEnum
@@ -43,6 +44,9 @@ class Code(IntEnum):
     CONTEXT_EXISTS = 17  # the context exists and is of the other kind
     BEYOND_HEAD = 18  # a token is beyond the newest event
     DAMAGED = 19  # this replica is under repair: ask another
+    FENCED = 20  # the claim on a partition of a group is over: another epoch holds, or none; nothing was taken
+    HELD = 21  # another member holds the partition and is alive: ask again later
+    GROUP_NOT_FOUND = 22  # the group has no state in this partition
 
 
 @message(CLIENT_CODEC, 1)

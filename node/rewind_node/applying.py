@@ -1,8 +1,9 @@
 """Applying committed entries: from a partition's log to what reads and retries need.
 
-The state of a data partition is a function of its log up to `applied`: rows of streams, positions, sessions. An entry
-was judged by its leader before it was logged, so nothing is judged here; but that versions and positions continue this
-replica's own is checked, and a mismatch is damage, never skipped.
+The state of a data partition is a function of its log up to `applied`: rows of streams, positions, sessions, groups.
+What an entry holds of appends was judged by its leader before it was logged, so it is not judged here; but that
+versions and positions continue this replica's own is checked, and a mismatch is damage, never skipped. Operations on
+consumer groups are judged here, by every replica alike.
 
 The state is kept in memory and goes to the store in checkpoints, see `rewind_node.stream_index`. `checkpointed` is the
 index that the store's rows lead to; entries after it are applied anew after a restart.
@@ -15,9 +16,10 @@ from typing import Any, NamedTuple
 from rewind_cluster.entry import Entry, EntryKind
 from rewind_cluster.errors import DamagedError
 from rewind_cluster.records import Record, RecordKind, Run, iterate_body, unpack_refusal, unpack_run
+from rewind_node.groups import GroupKey, GroupTable, Outcome
 from rewind_node.position_index import PositionIndex
 from rewind_node.sessions import SessionKey, SessionTable, done, wrong_version
-from rewind_node.store import PositionRow, SessionRun, Store
+from rewind_node.store import GroupRow, PositionRow, SessionRun, Store
 from rewind_node.stream_index import StreamIndex
 
 CHECKPOINT_ROWS = 262_144  # gathered rows of a node, all partitions together, that make checkpoints due early: some
@@ -27,13 +29,17 @@ SLICE_ROWS = 256  # put into the store in one turn
 
 
 class Applied(NamedTuple):
-    """What an applied entry held: its appends, and how each run of a session's numbers ended, None if evicted since."""
+    """What an applied entry held: its appends, and how each run of a session's numbers ended, None if evicted since.
+
+    `groups`: how each operation on a consumer group ended.
+    """
 
     runs: Sequence[Run]
     settled: Sequence[SessionRun | None]
+    groups: Sequence[Outcome]
 
 
-NOTHING = Applied((), ())
+NOTHING = Applied((), (), ())
 
 
 @dataclass(slots=True)
@@ -43,6 +49,8 @@ class Checkpoint:
     index: int
     runs: list[SessionRun]
     deleted_runs: list[SessionKey]
+    groups: list[GroupRow]
+    deleted_groups: list[GroupKey]
 
 
 class EventIndex:
@@ -55,6 +63,7 @@ class EventIndex:
         self.checkpointed = applied
         self.streams = StreamIndex(partition, store)
         self.sessions = SessionTable(store.session_runs(partition))
+        self.groups = GroupTable(store.groups(partition))
         self.positions = PositionIndex(partition, store)
         self._store = store
         self._checkpoint: Checkpoint | None = None
@@ -73,7 +82,7 @@ class EventIndex:
         if entry.kind is EntryKind.RECORDS:
             work = _Applying(self, entry)
             work.run(iterate_body(entry.body) if records is None else records)
-            applied = Applied(work.runs, work.settled)
+            applied = Applied(work.runs, work.settled, work.groups)
             if entry.event_count:
                 self.positions.add(entry.context, PositionRow(entry.first_position, entry.event_count, entry.index))
         self.applied = entry.index
@@ -96,7 +105,7 @@ class EventIndex:
         if self._checkpoint is None and self.applied > self.checkpointed:
             self.positions.freeze()
             self.streams.freeze()
-            self._checkpoint = Checkpoint(self.applied, *self.sessions.take_rows())
+            self._checkpoint = Checkpoint(self.applied, *self.sessions.take_rows(), *self.groups.take_rows())
 
     def write_checkpoint(self, rows_max: int = SLICE_ROWS) -> bool:
         """Put a slice of the checkpoint into the store; return whether it is whole and `checkpointed` has moved."""
@@ -108,6 +117,10 @@ class EventIndex:
             self._store.put_session_runs(self.partition, checkpoint.runs)
         if checkpoint.deleted_runs:
             self._store.delete_session_runs(self.partition, checkpoint.deleted_runs)
+        if checkpoint.groups:
+            self._store.put_groups(self.partition, checkpoint.groups)
+        if checkpoint.deleted_groups:
+            self._store.delete_groups(self.partition, checkpoint.deleted_groups)
         self.streams.thaw(checkpoint.index)
         self.checkpointed = checkpoint.index
         self._checkpoint = None
@@ -120,6 +133,7 @@ class _Applying:
     def __init__(self, index: EventIndex, entry: Entry) -> None:
         self.runs: list[Run] = []
         self.settled: list[SessionRun | None] = []
+        self.groups: list[Outcome] = []
         self._index = index
         self._entry = entry
         self._place = 0
@@ -135,6 +149,8 @@ class _Applying:
                 session, sequence, low, stream, expected, actual = unpack_refusal(record.payload)
                 answer = wrong_version(stream, expected, actual, logged=True)
                 self._settle(SessionRun(session, sequence, 1, entry.index, record.offset, low, answer))
+            elif record.kind == RecordKind.GROUP:
+                self.groups.append(self._index.groups.apply(entry.index, record.payload, self._index.position))
             else:
                 raise DamagedError(
                     f"entry {entry.index} of partition {self._index.partition} holds a record of the unknown kind "

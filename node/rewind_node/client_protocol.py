@@ -5,7 +5,7 @@ state with an error, never the node.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from rewind_cluster.batches import AppendRun, unpack_runs
 from rewind_cluster.client_messages import (
@@ -39,6 +39,7 @@ from rewind_cluster.ranges import Consumed, GetPosition, ReadAll, Subscribe, Uns
 from rewind_cluster.wire import PROTOCOL_VERSIONS, TEXT_BYTES_MAX
 from rewind_node.connections import Burst, Client, Frames
 from rewind_node.data_partition import DataPartition, Read
+from rewind_node.group_protocol import GroupProtocol, GroupRequest
 from rewind_node.selecting import Selection
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class ClientProtocol:
     def __init__(self, node: "Node") -> None:
         self._node = node
         self._clients: dict[bytes, Client] = {}
+        self._groups = GroupProtocol(node, self._fail)
         self._handlers: dict[type[Any], Callable[[Client, Any, Frames], None]] = {
             Ping: self._ping,
             GetMap: self._get_map,
@@ -71,6 +73,7 @@ class ClientProtocol:
             ListStreams: self._read,
             ReadAll: self._read,
             GetPosition: self._read,
+            **dict.fromkeys(get_args(GroupRequest), self._group),
             Subscribe: lambda client, message, _: node.subscriptions.subscribe(client, message),
             Consumed: lambda client, message, _: node.subscriptions.consumed(client, message),
             Unsubscribe: lambda client, message, _: node.subscriptions.unsubscribe(client, message),
@@ -227,6 +230,19 @@ class ClientProtocol:
         else:
             self._node.touch(replica)
 
+    def _group(self, client: Client, message: Any, _frames: Frames) -> None:
+        replica = self._data_partition(message.partition)
+        if replica is None:
+            self._fail_without_replica(client, message.request, message.partition)
+        elif self._past(message.deadline_us):
+            self._fail(client, message.request, Code.DEADLINE_PAST, "the request arrived after its deadline")
+        else:
+            self._groups.take(client, message, replica)
+
+    def _fail_without_replica(self, client: Client, request: int, partition: int) -> None:
+        code = Code.DAMAGED if partition in self._node.infirmary.repairs else Code.NOT_READY
+        self._fail(client, request, code, "no sound replica of the partition is here", partition)
+
     def _past(self, deadline_us: int) -> bool:
         now_us = self._node.now_us
         return not now_us <= deadline_us <= now_us + DEADLINE_AHEAD_MAX_US
@@ -265,8 +281,7 @@ class ClientProtocol:
             self._fail(client, message.request, code, str(error))
             return
         if replica is None:
-            code = Code.DAMAGED if message.partition in node.infirmary.repairs else Code.NOT_READY
-            self._fail(client, message.request, code, "no sound replica of the partition is here", message.partition)
+            self._fail_without_replica(client, message.request, message.partition)
         elif self._past(message.deadline_us):
             self._fail(client, message.request, Code.DEADLINE_PAST, "the request arrived after its deadline")
         elif message.fresh and not replica.leading:

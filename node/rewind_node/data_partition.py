@@ -24,6 +24,7 @@ from rewind_cluster.raft import RaftOptions
 from rewind_cluster.ranges import AllIs, GetPosition, PositionIs, ReadAll, pack_rows
 from rewind_node.applying import CHECKPOINT_ROWS, EventIndex
 from rewind_node.connections import Burst, Client, Outbox
+from rewind_node.group_desk import GroupDesk
 from rewind_node.leadership import Leadership
 from rewind_node.range_reading import Limits, Range, RangeReader
 from rewind_node.reading import Reader
@@ -58,13 +59,16 @@ class DataPartition(Replica):
         outbox: Outbox,
         has_space: Callable[[Replica], bool],
         ranges: RangeReader,
+        now: Callable[[], int],
     ) -> None:
         super().__init__(partition, store, options, pick, now_us)
+        self._now = now
         self._has_space = has_space
         self._map = cluster_map
         self._clock = clock
         self._outbox = outbox
         self._leadership: Leadership | None = None
+        self._group_desk: GroupDesk | None = None
         self.index = EventIndex(self.partition, self.store, self.applied, len(cluster_map.partitions))
         self.reader = Reader(self.store, self.index)
         self._ranges = ranges
@@ -83,7 +87,13 @@ class DataPartition(Replica):
     @property
     def wants_turn(self) -> bool:
         """Whether records wait to be proposed."""
-        return self._leadership is not None and self._leadership.wants_turn
+        desk = self.group_desk
+        return self._leadership is not None and (self._leadership.wants_turn or (desk is not None and desk.wants_turn))
+
+    @property
+    def group_desk(self) -> GroupDesk | None:
+        """Where requests about consumer groups are taken, while this replica leads."""
+        return None if self.raft.transferring else self._group_desk
 
     # Appends.
 
@@ -118,6 +128,8 @@ class DataPartition(Replica):
             return
         applied = self.index.apply(entry, self._leadership.records(entry))
         self._leadership.applied(entry, applied)
+        if applied.groups and self._group_desk is not None:
+            self._group_desk.applied(entry.index, applied.groups)
 
     def lead(self) -> None:
         """Begin to take appends."""
@@ -131,17 +143,24 @@ class DataPartition(Replica):
             lambda: self._has_space(self),
             self.tail(),
         )
+        self._group_desk = GroupDesk(self.index, self._outbox, self._leadership.obstacle, self._now)
 
     def resign(self) -> None:
         """Answer all who wait for this leader."""
         if self._leadership is not None:
             self._leadership.resign()
             self._leadership = None
+        if self._group_desk is not None:
+            self._group_desk.resign()
+            self._group_desk = None
 
     def close_turn(self, wall_us: int) -> None:
         """Propose what this turn has gathered."""
-        if self._leadership is not None:
-            self._leadership.close_turn(wall_us)
+        leadership, desk = self._leadership, self.group_desk
+        if leadership is not None:
+            leadership.close_turn(wall_us)
+            if desk is not None:
+                desk.close_turn(lambda body: leadership.log_records(body, wall_us))
 
     def reads_ready(self, number: int) -> None:
         """Let refusals that waited for a read-index round go on."""

@@ -35,6 +35,7 @@ UNPACK: dict[str, Callable[[bytes, bytes], object]] = {  # how the rows of each 
     layout.SEGMENTS: partial(layout.unseal, layout.SEGMENTS),
     layout.POSITIONS: layout.unpack_position,
     layout.SESSIONS: layout.unpack_session_run,
+    layout.GROUPS: layout.unpack_group,
 }
 
 

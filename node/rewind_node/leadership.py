@@ -6,7 +6,7 @@ append that is taken is answered when its entry has been applied. One that is re
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rewind_cluster.batches import AppendRun
 from rewind_cluster.client_messages import ANY_VERSION, SESSION_WINDOW, AppendBatch, Code, Failed, SessionIs
@@ -20,6 +20,7 @@ from rewind_cluster.raft import Raft
 from rewind_cluster.records import Record, RecordKind, Run, pack_record, pack_refusal, pack_run
 from rewind_node.applying import Applied, EventIndex
 from rewind_node.connections import Burst, Client, Outbox
+from rewind_node.draft import Draft
 from rewind_node.judging import Judgement, Judging, Mismatch, Part
 from rewind_node.overlay import Overlay, Pending, TailSession, Waiters
 from rewind_node.reading import Reader, StoredRuns
@@ -29,28 +30,6 @@ ENTRY_BODY_BYTES_TARGET = 1024 * 1024  # a draft this large is closed: replicati
 TAIL_BYTES_MAX = 32 * 1024 * 1024  # uncommitted at one leader; beyond it appends are refused as `OVERLOADED`
 JUDGEMENTS_MAX = 4096  # refusals under way at one leader, each with its request's event IDs
 OPENING_MAX = 1000  # sessions asked for in one turn; each is an entry, and a client needs one
-
-
-class Draft:
-    """The entry of one context that this turn's appends are gathered in."""
-
-    __slots__ = ("body_bytes", "context", "event_count", "first_position", "records", "waiters")
-
-    def __init__(self, context: int, first_position: int) -> None:
-        self.context = context
-        self.first_position = first_position
-        self.waiters = Waiters()
-        self.records: list[bytes] = []
-        self.event_count = 0
-        self.body_bytes = 0
-
-    def add(self, record: bytes, count: int, kind: int, payload: tuple[Any, ...], pending: Pending) -> None:
-        """Put a record of `count` events at the end. Applying the entry will not have to read it again."""
-        self.records.append(record)
-        self.waiters.records.append(Record(self.body_bytes, len(record), kind, payload, b""))
-        self.waiters.pending.append(pending)
-        self.event_count += count
-        self.body_bytes += len(record)
 
 
 class Judged(NamedTuple):
@@ -109,12 +88,11 @@ class Leadership:
 
     def open_session(self, client: Client, request: int) -> None:
         """Log a new session; who asked is answered once it is committed."""
-        if len(self._opening) >= OPENING_MAX or self._tail_is_full:
-            text = f"partition {self._partition} has too much to commit; retry later"
-            self._outbox.send(client, Failed(request, Code.OVERLOADED, text, "", 0))
-        elif not self._has_space():
-            text = f"too little disk space for partition {self._partition}; free some and retry"
-            self._outbox.send(client, Failed(request, Code.STORAGE_FULL, text, "", 0))
+        obstacle = self.obstacle()
+        if len(self._opening) >= OPENING_MAX:
+            obstacle = (Code.OVERLOADED, f"partition {self._partition} opens {OPENING_MAX} sessions; retry later")
+        if obstacle is not None:
+            self._outbox.send(client, Failed(request, *obstacle, "", 0))
         else:
             self._opening.append((client, request))
 
@@ -152,13 +130,20 @@ class Leadership:
                     return
                 self._take_single(burst, single, context, tail)
 
-    def _refusal_of_all(self, batch: AppendBatch) -> tuple[Code, str] | None:
+    def obstacle(self) -> tuple[Code, str] | None:
+        """Return why nothing can be logged now, or None; without a text where another node is to be asked."""
         if self._raft.transferring:
             return Code.NOT_LEADER, ""
         if self._tail_is_full or len(self._judging) > JUDGEMENTS_MAX:
             return Code.OVERLOADED, f"partition {self._partition} has too much to commit; retry later"
         if not self._has_space():
             return Code.STORAGE_FULL, f"too little disk space for partition {self._partition}; free some and retry"
+        return None
+
+    def _refusal_of_all(self, batch: AppendBatch) -> tuple[Code, str] | None:
+        obstacle = self.obstacle()
+        if obstacle is not None:
+            return obstacle
         if batch.context not in self._map.contexts:
             return Code.CONTEXT_LAGGING, f"context {batch.context} is not known here yet"
         return None
@@ -344,11 +329,16 @@ class Leadership:
             self._overlay.enter(entry, draft.waiters)
         self._closed.clear()
         for opening in self._opening:
-            entry = self._propose(Draft(0, 0), pack_record(RecordKind.SESSION, ()), wall_us)
-            self._overlay.enter(entry, Waiters(sessions=[opening]))
+            self.log_records(pack_record(RecordKind.SESSION, ()), wall_us, Waiters(sessions=[opening]))
         self._opening.clear()
         if self._judging.wants_round:
             self._judging.close_turn(self._raft.read(), self._raft.log.last_index)
+
+    def log_records(self, body: bytes, wall_us: int, waiters: Waiters | None = None) -> int:
+        """Log records without a position, and return their entry's index."""
+        entry = self._propose(Draft(0, 0), body, wall_us)
+        self._overlay.enter(entry, waiters or Waiters())
+        return entry.index
 
     def _propose(self, draft: Draft, body: bytes, wall_us: int) -> Entry:
         timestamp = max(self._clock.read(wall_us), self._raft.log.last_timestamp + 1)

@@ -2,7 +2,8 @@
 
 The loop counts with plain attributes, without locks: `metrics.events_appended += 3`. Once a second or so it hands a
 `snapshot()` to the admin process, which serves it to Prometheus. Names are Prometheus's: prefix, unit last, `_total`
-for counters. Reasons are words of our own code, never text that came over the wire, so their number is bounded.
+for counters. Reasons are words of our own code, never text that came over the wire, so their number is bounded; groups
+are named `context/group`, and their number has a limit.
 """
 
 from bisect import bisect_left
@@ -46,8 +47,8 @@ def _counter(name: str, text: str, label: str = "") -> dict[str, Definition]:
     return {"definition": Definition("counter", PREFIX + name, text, label)}
 
 
-def _gauge(name: str, text: str) -> dict[str, Definition]:
-    return {"definition": Definition("gauge", PREFIX + name, text)}
+def _gauge(name: str, text: str, label: str = "") -> dict[str, Definition]:
+    return {"definition": Definition("gauge", PREFIX + name, text, label)}
 
 
 def _histogram(name: str, text: str) -> dict[str, Definition]:
@@ -97,6 +98,26 @@ class Metrics:
         default=0, metadata=_counter("events_pushed_total", "Events sent to subscriptions by this node.")
     )
     subscriptions: int = field(default=0, metadata=_gauge("subscriptions", "Subscriptions served by this node."))
+    group_lag_events: dict[str, int] = field(
+        default_factory=_zeros,
+        metadata=_gauge(
+            "group_lag_events", "Events that a consumer group has not settled, in partitions led here.", "group"
+        ),
+    )
+    group_parked_events: dict[str, int] = field(
+        default_factory=_zeros,
+        metadata=_gauge(
+            "group_parked_events", "Events that a consumer group has parked, in partitions led here.", "group"
+        ),
+    )
+    group_partitions_idle: dict[str, int] = field(
+        default_factory=_zeros,
+        metadata=_gauge(
+            "group_partitions_idle",
+            "Partitions led here of which no member of the group that lives has a claim.",
+            "group",
+        ),
+    )
     clients_connected: int = field(default=0, metadata=_gauge("clients_connected", "Clients that are connected."))
     partitions_led: int = field(
         default=0, metadata=_gauge("partitions_led", "Partitions led by this node, partition 0 included.")

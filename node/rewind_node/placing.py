@@ -62,6 +62,7 @@ def load_replica(node: "Node", partition: int) -> Replica:
             outbox=node.outbox,
             has_space=lambda led: has_space(node, led),
             ranges=node.ranges,
+            now=lambda: node.now_us,
         )
     node.clock.observe(replica.raft.log.last_timestamp)
     replica.raft.storage_full = node.storage_exhausted

@@ -20,6 +20,7 @@ from rewind_node.admin_link import AdminProcess
 from rewind_node.data_directory import DataDirectory
 from rewind_node.data_partition import DataPartition
 from rewind_node.founding import Plan
+from rewind_node.group_report import measure_groups
 from rewind_node.loop import Stopping, monotonic_us, run, wall_us
 from rewind_node.node import Node
 from rewind_node.options import NodeOptions
@@ -114,6 +115,7 @@ def _publish(admin: AdminProcess, node: Node, directory: DataDirectory) -> None:
     metrics.uncommitted_tail_bytes = sum(
         replica.tail_bytes for replica in node.replicas.values() if isinstance(replica, DataPartition)
     )
+    measure_groups(node)
     status = node.status()
     admin.publish(
         {

@@ -16,9 +16,9 @@ from rewind_cluster.entry import Entry
 from rewind_cluster.errors import DamagedError
 from rewind_node import store_layout as layout
 from rewind_node.engine import Engine
-from rewind_node.store_layout import U16, U64, PositionRow, ReplicaState, SessionRun, StreamRow
+from rewind_node.store_layout import U16, U64, GroupRow, PositionRow, ReplicaState, SessionRun, StreamRow
 
-__all__ = ["LogStore", "PositionRow", "ReplicaState", "SessionRun", "Store", "StreamRow"]
+__all__ = ["GroupRow", "LogStore", "PositionRow", "ReplicaState", "SessionRun", "Store", "StreamRow"]
 
 
 class Store:
@@ -178,6 +178,21 @@ class Store:
         """Yield a partition's runs, by session and sequence number."""
         for key, value in self.engine.scan(layout.SESSIONS, *layout.partition_range(partition)):
             yield layout.unpack_session_run(key, value)
+
+    # Groups
+
+    def put_groups(self, partition: int, rows: Iterable[GroupRow]) -> None:
+        """Keep the states of groups."""
+        self.engine.put(layout.GROUPS, [layout.pack_group(partition, row) for row in rows])
+
+    def delete_groups(self, partition: int, keys: Iterable[tuple[int, str]]) -> None:
+        """Forget groups, named by context and name."""
+        self.engine.delete(layout.GROUPS, [layout.group_key(partition, *key) for key in keys])
+
+    def groups(self, partition: int) -> Iterator[GroupRow]:
+        """Yield a partition's groups, by context and name."""
+        for key, value in self.engine.scan(layout.GROUPS, *layout.partition_range(partition)):
+            yield layout.unpack_group(key, value)
 
     # Repair and removal, in slices
 

@@ -13,6 +13,7 @@
     segments   partition 2, context 4, segment 4         rows 8, index of the last entry they are of 8
     positions  partition 2, context 4, first position 8  index 8, count 4
     sessions   partition 2, session 8, first sequence 8  count 4, index 8, offset 4, low 8, answer in msgpack
+    groups     partition 2, context 4, group in ASCII    the group's state, see `rewind_node.group_state`
 
 Numbers are sizes in bytes; integers are big-endian, so that keys sort as numbers do. The 0x00 cannot occur in a
 stream's name, so a segment's streams sort bytewise and no stream's rows lie between another's. An entry has a checksum
@@ -23,6 +24,7 @@ wrong key is as wrong as a wrong row.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from struct import Struct
+from struct import error as StructError  # noqa: N812 - its own name says nothing
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -37,7 +39,8 @@ FILTERS = "filters"
 SEGMENTS = "segments"
 POSITIONS = "positions"
 SESSIONS = "sessions"
-INDEX_TABLES = (STREAMS, FILTERS, SEGMENTS, POSITIONS, SESSIONS)
+GROUPS = "groups"
+INDEX_TABLES = (STREAMS, FILTERS, SEGMENTS, POSITIONS, SESSIONS, GROUPS)
 SHARED_TABLES = (NODE, RAFT, *INDEX_TABLES)
 LOG_PREFIX = "log:"
 
@@ -122,6 +125,14 @@ class SessionRun:
     def last_sequence(self) -> int:
         """The number of its last append."""
         return self.first_sequence + max(0, self.count - 1)
+
+
+class GroupRow(NamedTuple):
+    """The state of a consumer group, packed."""
+
+    context: int
+    group: str
+    state: bytes
 
 
 def log_table(partition: int) -> str:
@@ -242,6 +253,26 @@ def unpack_session_run(key: bytes, value: bytes) -> SessionRun:
     except Exception as error:  # msgpack raises what it likes about bytes that are none of its own
         raise DamagedError(f"the row {key.hex()} of table {SESSIONS} cannot be read: {error}") from error
     return SessionRun(session, first_sequence, count, index, offset, low, answer)
+
+
+def group_key(partition: int, context: int, group: str) -> bytes:
+    """Return the key of a group's row."""
+    return SPACE.pack(partition, context) + group.encode()
+
+
+def pack_group(partition: int, row: GroupRow) -> tuple[bytes, bytes]:
+    """Return key and value of a group's row."""
+    key = group_key(partition, row.context, row.group)
+    return key, seal(key, row.state)
+
+
+def unpack_group(key: bytes, value: bytes) -> GroupRow:
+    """Return a group's row, or raise `DamagedError`."""
+    state = unseal(GROUPS, key, value)
+    try:
+        return GroupRow(SPACE.unpack_from(key)[1], key[SPACE.size :].decode(), state)
+    except (StructError, UnicodeDecodeError):
+        raise DamagedError(f"the key {key.hex()} of table {GROUPS} names no group") from None
 
 
 def _unpack(shape: Struct, table: str, key: bytes, payload: bytes) -> tuple[Any, ...]:

@@ -43,6 +43,13 @@ def lab(make_lab: Callable[..., Any]) -> Any:
 
 
 @pytest.fixture
+def make_worker() -> Callable[..., Any]:
+    """Make a member of a consumer group in a lab, with its application."""
+    worker_class: Callable[..., Any] = _load("group_lab").Worker
+    return worker_class
+
+
+@pytest.fixture
 def server(fake_cluster: ModuleType) -> Iterator[Any]:
     """Serve the fake cluster on real sockets: three nodes, four partitions."""
     made = _load("fake_server").FakeServer(fake_cluster)

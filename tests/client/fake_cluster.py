@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from appends_by_hand import again, unpack_batch
+from fake_groups import FakeGroups, GroupRequest
 from fake_ranges import FakeFeeds, on_range
 
 from rewind_cluster.client_messages import (
@@ -128,8 +129,12 @@ class FakeNode:
             leader = cluster.leader(partition)
             term = cluster.terms[partition]
             return [[CLIENT_CODEC.encode(Failed(message.request, Code.NOT_LEADER, "not the leader", leader, term))]]
-        by_position = isinstance(message, ReadAll | GetPosition)
-        answer = on_range(self, message) if by_position else getattr(cluster, "on_" + type(message).__name__)(message)
+        if isinstance(message, GroupRequest):
+            answer = cluster.groups.handle(message, now_us)
+        elif isinstance(message, ReadAll | GetPosition):
+            answer = on_range(self, message)
+        else:
+            answer = getattr(cluster, "on_" + type(message).__name__)(message)
         return [answer if isinstance(answer, list) else [CLIENT_CODEC.encode(answer)]]
 
     def append(self, route: bytes, message: AppendBatch, batch: list[Any], now_us: int) -> AppendsDone:
@@ -178,6 +183,7 @@ class FakeCluster:
         self.lows: dict[tuple[int, int], int] = {}
         self.next_session = 100
         self.appended = 0
+        self.groups = FakeGroups(self)
 
     def node(self, node_id: str) -> FakeNode:
         return next(node for node in self.nodes if node.id == node_id)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from fuzzing.borrowed import store as machines
 from fuzzing.material import NUMBERS, UINT_MAX, VALUES, search
-from fuzzing.stored import ANY_BODIES, COLUMN
+from fuzzing.stored import ANY_BODIES, COLUMN, GROUP_RECORDS
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,7 +21,7 @@ from rewind_cluster.records import RecordKind, Refusal, Run, pack_record, pack_r
 from rewind_node.applying import EventIndex
 from rewind_node.memory_engine import MemoryEngine
 from rewind_node.overlay import Overlay
-from rewind_node.store import Store
+from rewind_node.store import PositionRow, Store
 
 SMALL = st.integers(0, 3)
 BELOW_0 = st.integers(-3, -1)
@@ -37,7 +37,9 @@ def bodies(draw: st.DrawFn) -> tuple[bytes, int]:
     """Draw a body that fits its entry, and how many events it holds; in it a field may be anything at all."""
     packed, place = [], 0
     for _ in range(draw(st.integers(1, 3))):
-        match draw(st.sampled_from(["run", "odd run", "odd run", "refusal", "odd refusal", "session"])):
+        match draw(st.sampled_from(["run", "odd run", "odd run", "refusal", "odd refusal", "session", "group"])):
+            case "group":
+                packed.append(draw(GROUP_RECORDS))
             case "session":
                 packed.append(pack_record(RecordKind.SESSION, ()))
             case "refusal" | "odd refusal" as kind:
@@ -72,6 +74,35 @@ def committed(draw: st.DrawFn) -> Entry:
         first_position=draw(st.sampled_from([*[1] * 8, 0, 2, UINT_MAX])),
         event_count=count,
     )
+
+
+GROUP_BODIES = st.lists(GROUP_RECORDS, min_size=1, max_size=12).map(b"".join)
+
+
+@search(600)
+@given(GROUP_BODIES)
+def test_any_groups_records_lead_to_a_state_that_comes_back_as_it_was_or_are_damage(body: bytes) -> None:
+    store = Store(MemoryEngine())
+    index = EventIndex(1, store, 0)
+    index.positions.add(1, PositionRow(1, 3, 1))
+    records = Entry.build(
+        EntryKind.RECORDS, term=1, index=1, timestamp=1, previous_digest=NO_DIGEST, body=body, context=0
+    )
+    try:
+        applied = index.apply(records)
+        keep(index, store)
+    except DamagedError:
+        return
+
+    assert len(applied.groups) > 0
+    kept = EventIndex(1, store, index.checkpointed).groups
+    for group in index.groups.names(1):
+        state = index.groups.find(1, group)
+        assert state == kept.find(1, group)
+        assert state is not None
+        assert state.checkpoint <= 3
+        assert all(not state.is_settled(position) for position in state.failed)
+        assert all(state.is_settled(position) for position in state.parked)
 
 
 def keep(index: EventIndex, store: Store) -> None:

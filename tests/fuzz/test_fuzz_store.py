@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 from rewind_cluster.entry import NO_DIGEST, Entry, EntryKind
 from rewind_cluster.errors import DamagedError
 from rewind_node.storage_errors import AppendOrderError
-from rewind_node.store import ReplicaState, SessionRun, Store
+from rewind_node.store import GroupRow, ReplicaState, SessionRun, Store
 from rewind_node.store_layout import U64_MAX, PositionRow
 
 STEPS = 40
@@ -36,6 +36,7 @@ COUNTS = st.integers(1, 3)
 BODIES = st.binary(max_size=4).map(lambda text: text * 500)
 NUMBERS = st.sampled_from([0, 1, 2, 3, 5, 8, U64_MAX - 1, U64_MAX])
 ANSWERS = st.sampled_from([[], [0, [1], 1, 1, None, None], [0, [1, 7], 1, 1, [1, 3], [2]], [1, "s", 0, 1, True]])
+GROUPS = st.sampled_from(["a", "a.b", "b", "a" * 64])
 REPLICA_STATES = st.builds(
     ReplicaState, NUMBERS, NUMBERS, NUMBERS, NUMBERS, st.binary(max_size=3), NUMBERS, st.binary(max_size=3), NUMBERS
 )
@@ -50,14 +51,16 @@ class Model:
     logs: dict[int, list[Entry]] = field(default_factory=dict)
     positions: dict[tuple[int, int], list[PositionRow]] = field(default_factory=dict)
     runs: dict[tuple[int, int, int], SessionRun] = field(default_factory=dict)
+    groups: dict[tuple[int, int, str], bytes] = field(default_factory=dict)
 
     def index_rows(self, partition: int) -> int:
         positions = sum(len(rows) for key, rows in self.positions.items() if key[0] == partition)
-        return positions + sum(key[0] == partition for key in self.runs)
+        return positions + sum(key[0] == partition for key in (*self.runs, *self.groups))
 
     def drop_indexes(self, partition: int) -> None:
         self.positions = {key: rows for key, rows in self.positions.items() if key[0] != partition}
         self.runs = {key: run for key, run in self.runs.items() if key[0] != partition}
+        self.groups = {key: state for key, state in self.groups.items() if key[0] != partition}
 
 
 class StoreModel(RuleBasedStateMachine):
@@ -157,6 +160,16 @@ class StoreModel(RuleBasedStateMachine):
         self.store.put_positions(partition, context, [PositionRow(first, count, first * 2)])
         rows.append(PositionRow(first, count, first * 2))
 
+    @rule(partition=PARTITIONS, context=st.integers(1, 3), group=GROUPS, state=st.binary(max_size=5))
+    def put_group(self, partition: int, context: int, group: str, state: bytes) -> None:
+        self.store.put_groups(partition, [GroupRow(context, group, state)])
+        self.model.groups[partition, context, group] = state
+
+    @rule(partition=PARTITIONS, context=st.integers(1, 3), group=GROUPS)
+    def delete_group(self, partition: int, context: int, group: str) -> None:
+        self.store.delete_groups(partition, [(context, group)])
+        self.model.groups.pop((partition, context, group), None)
+
     @rule(partition=PARTITIONS, session=NUMBERS, first=NUMBERS, answer=ANSWERS)
     def put_run(self, partition: int, session: int, first: int, answer: list[Any]) -> None:
         run = SessionRun(session, first, 1, 1, 0, 1, answer)
@@ -242,6 +255,8 @@ class StoreModel(RuleBasedStateMachine):
         for number in PLACES:
             runs = sorted(key for key in model.runs if key[0] == number)
             assert list(store.session_runs(number)) == [model.runs[key] for key in runs]
+            groups = sorted(key for key in model.groups if key[0] == number)
+            assert list(store.groups(number)) == [GroupRow(*key[1:], model.groups[key]) for key in groups]
             assert store.contexts(number) == sorted(space for part, space in model.positions if part == number)
 
 

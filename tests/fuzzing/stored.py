@@ -11,6 +11,9 @@ from rewind_cluster.records import VERSION_MAX, RecordKind, Refusal, Run, pack_r
 STREAMS = st.text("abcä€", min_size=1, max_size=9)
 
 
+COLUMN = st.one_of(VALUES, st.lists(st.one_of(st.integers(-1, 3), STREAMS, VALUES), max_size=3))
+
+
 @st.composite
 def shapes(draw: st.DrawFn) -> tuple[int, list[int] | None, list[int] | None]:
     """Draw how many parts a run has, the events of each, and the parts of each append."""
@@ -38,15 +41,39 @@ def runs(draw: st.DrawFn) -> Run:
 
 RUNS = runs()
 REFUSALS = st.builds(Refusal, NUMBERS, NUMBERS, NUMBERS, st.text(max_size=9), st.integers(-1, UINT_MAX), NUMBERS)
+
+
+@st.composite
+def group_payloads(draw: st.DrawFn) -> list[Any]:
+    """Draw what a group's record holds, about positions up to 3; now and then a field is anything at all."""
+    position = st.integers(1, 3) | st.integers(1, 3) | st.integers(0, 4)
+    rows = st.lists(st.tuples(position, st.integers(0, 5), st.booleans()), max_size=2)
+    parks = st.lists(st.tuples(position, st.integers(0, 5), st.text(max_size=3)), max_size=2)
+    numbers = st.lists(position, max_size=3, unique=True).map(sorted)
+    ranges = st.lists(st.integers(1, 4), max_size=3, unique=True).map(
+        lambda found: [(each, each) for each in sorted(found)]
+    )
+    fields: dict[int, Any] = {
+        1: st.tuples(st.sampled_from([b"a" * 16, b"b" * 16]), position, st.integers(1, 3), st.integers(0, 1)),
+        2: st.tuples(st.just(1), ranges, rows, parks, numbers, st.booleans()),
+        3: st.tuples(position),
+        4: st.tuples(st.integers(0, 1)),
+        5: st.tuples(numbers, st.booleans(), st.booleans()),
+    }
+    code = draw(st.sampled_from([1, 1, 2, 2, 2, 2, 3, 4, 5]))
+    payload = [code, 1, draw(st.sampled_from("aab")), *draw(fields[code])]
+    if draw(st.integers(0, 15)) == 15:
+        payload[draw(st.integers(0, len(payload) - 1))] = draw(st.one_of(COLUMN, NUMBERS))
+    return payload
+
+
+GROUP_RECORDS = group_payloads().map(lambda payload: pack_record(RecordKind.GROUP, tuple(payload)))
 RECORDS = st.one_of(
     st.builds(pack_run, RUNS, st.binary(max_size=20)),
     REFUSALS.map(pack_refusal),
     st.just(pack_record(RecordKind.SESSION, ())),
 )
 BODIES = st.lists(RECORDS, max_size=4).map(b"".join)
-
-
-COLUMN = st.one_of(VALUES, st.lists(st.one_of(st.integers(-1, 3), STREAMS, VALUES), max_size=3))
 
 
 @st.composite

@@ -20,7 +20,7 @@ from rewind_node.dump import dump
 from rewind_node.lmdb_engine import LmdbEngine
 from rewind_node.lmdb_reader import LmdbReader
 from rewind_node.storage_errors import DataDirectoryInUseError, NewerFormatError, StorageFailedError
-from rewind_node.store import PositionRow, ReplicaState, SessionRun, Store, StreamRow
+from rewind_node.store import GroupRow, PositionRow, ReplicaState, SessionRun, Store, StreamRow
 
 ONE, TWO, THREE = (UUID(int=number) for number in (1, 2, 3))
 PAGE_FLAGS_OFFSET = 10  # in the header of an LMDB page, after its number and a pad
@@ -56,6 +56,7 @@ def directory(tmp_path: Path, entries: list[Entry]) -> Path:
     put_segment(segments_of(store), rows, context=4, through=3)
     store.put_positions(1, 4, [PositionRow(1, 3, 3)])
     store.put_session_runs(1, [SessionRun(1, 2, 1, 3, 0, 1, [1, "s", 0, 1, True])])
+    store.put_groups(1, [GroupRow(4, "mailer", b"state")])
     store.commit()
     opened.close()
     return tmp_path
@@ -291,7 +292,7 @@ def test_an_applied_mark_beyond_the_log_is_told(directory: Path) -> None:
     assert damage_in(lines_of(directory)) == [(1, "raft", None)]
 
 
-@pytest.mark.parametrize("table", ["streams", "filters", "segments", "positions", "sessions"])
+@pytest.mark.parametrize("table", ["streams", "filters", "segments", "positions", "sessions", "groups"])
 def test_a_damaged_index_row_is_told_with_its_key(directory: Path, table: str) -> None:
     opened = DataDirectory.open(directory)
     key, value = next(opened.store.engine.scan(table, b"", b"\xff" * 9))

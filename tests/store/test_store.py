@@ -9,7 +9,7 @@ from segments_by_hand import put_segment, run_of, segments_of
 from rewind_cluster.entry import HEADER_BYTES, Entry
 from rewind_cluster.errors import DamagedError
 from rewind_node.storage_errors import AppendOrderError
-from rewind_node.store import PositionRow, ReplicaState, SessionRun, Store, StreamRow
+from rewind_node.store import GroupRow, PositionRow, ReplicaState, SessionRun, Store, StreamRow
 from rewind_node.store_layout import U64_MAX
 
 STATE = ReplicaState(
@@ -64,7 +64,7 @@ def test_partitions_are_those_with_a_replica(store: Store) -> None:
     assert store.dropped_partitions() == [1]
 
 
-@pytest.mark.parametrize("table", ["node", "raft", "streams", "filters", "segments", "positions", "sessions"])
+@pytest.mark.parametrize("table", ["node", "raft", "streams", "filters", "segments", "positions", "sessions", "groups"])
 def test_every_flipped_bit_of_a_value_is_told(store: Store, table: str) -> None:
     store.put_node_value("k", b"value")
     store.put_replica_state(1, STATE)
@@ -72,6 +72,7 @@ def test_every_flipped_bit_of_a_value_is_told(store: Store, table: str) -> None:
     put_segment(segments, {"s": [StreamRow(1, 3, 10, 0, 100)]}, through=10)
     store.put_positions(1, 1, [PositionRow(1, 3, 10)])
     store.put_session_runs(1, [SessionRun(5, 1, 1, 10, 0, 1, [0, [1], 1, 9, None, None])])
+    store.put_groups(1, [GroupRow(1, "g", b"state")])
     ((key, value),) = store.engine.scan(table, b"", b"\xff" * 9)
     reads = {
         "node": lambda: store.node_value("k"),
@@ -81,6 +82,7 @@ def test_every_flipped_bit_of_a_value_is_told(store: Store, table: str) -> None:
         "segments": lambda: segments_of(store),
         "positions": lambda: store.position_head(1, 1),
         "sessions": lambda: list(store.session_runs(1)),
+        "groups": lambda: list(store.groups(1)),
     }
 
     for bit in range(8 * len(value)):
@@ -220,6 +222,7 @@ def test_indexes_are_dropped_in_slices_with_the_applied_mark_gone_first(machine:
     put_segment(segments_of(store, 2), {"s": run_of(1, 30)}, through=30)
     store.put_positions(1, 1, [PositionRow(1, 9, 1)])
     store.put_session_runs(1, [SessionRun(5, 0, 0, 5, 0, 1, [])])
+    store.put_groups(1, [GroupRow(1, "g", b"")])
     store.commit()
 
     first = store.drop_indexes(1, 3)
@@ -234,7 +237,7 @@ def test_indexes_are_dropped_in_slices_with_the_applied_mark_gone_first(machine:
     assert slices > 2
     assert segments_of(restarted).names(1, "", None, 10) == []
     assert not segments_of(restarted).untidy
-    assert (restarted.contexts(1), list(restarted.session_runs(1))) == ([], [])
+    assert (restarted.contexts(1), list(restarted.session_runs(1)), list(restarted.groups(1))) == ([], [], [])
     assert restarted.last_index(1) == 1
     assert segments_of(restarted, 2).row_at(1, "s", U64_MAX) == run_of(1, 30)[-1]
 

@@ -1,10 +1,13 @@
-"""Positions and sessions: what is indexed is found, and only what belongs to the question."""
+"""Positions, sessions and groups: what is indexed is found, and only what belongs to the question."""
 
 from dataclasses import replace
 
+import pytest
+
+from rewind_cluster.errors import DamagedError
 from rewind_cluster.names import CONTEXTS_MAX, PARTITIONS_MAX
-from rewind_node.store import PositionRow, SessionRun, Store
-from rewind_node.store_layout import U64_MAX
+from rewind_node.store import GroupRow, PositionRow, SessionRun, Store
+from rewind_node.store_layout import U64_MAX, seal
 
 
 def test_contexts_and_partitions_at_the_ends_of_their_ranges_stay_apart(store: Store) -> None:
@@ -52,3 +55,24 @@ def test_session_runs_are_kept_replaced_and_forgotten(store: Store) -> None:
 
     assert list(store.session_runs(1)) == [replace(runs[0], low=3), *runs[1:]]
     assert list(store.session_runs(2)) == [other]
+
+
+def test_groups_are_kept_replaced_and_forgotten_each_in_its_partition_and_context(store: Store) -> None:
+    rows = [GroupRow(1, "a", b"1"), GroupRow(1, "a.b", b"2"), GroupRow(CONTEXTS_MAX, "a" * 64, b"3")]
+    store.put_groups(PARTITIONS_MAX, rows)
+    store.put_groups(1, [GroupRow(1, "a", b"elsewhere")])
+
+    store.put_groups(PARTITIONS_MAX, [GroupRow(1, "a", b"new")])
+    store.delete_groups(PARTITIONS_MAX, [(1, "a.b"), (2, "a")])
+
+    assert list(store.groups(PARTITIONS_MAX)) == [GroupRow(1, "a", b"new"), rows[2]]
+    assert list(store.groups(1)) == [GroupRow(1, "a", b"elsewhere")]
+
+
+def test_a_key_that_names_no_group_is_damage(store: Store) -> None:
+    for key in (b"\x00\x01", b"\x00\x01\x00\x00\x00\x01\xff"):
+        store.engine.put("groups", [(key, seal(key, b"state"))])
+
+        with pytest.raises(DamagedError, match="names no group"):
+            list(store.groups(1))
+        store.engine.delete("groups", [key])

@@ -74,8 +74,6 @@ class Leadership:
             progress.voter = member.voter
             self.followers[replica] = progress
         self._votes_itself = self._replica in membership.voters
-        if self.transferee not in membership.voters:
-            self.transferee = NOBODY
 
     @property
     def deadline_us(self) -> int:

@@ -8,9 +8,9 @@ from rewind_node.stream_segments import StreamSegments
 Rows = Mapping[str, Sequence[StreamRow]]
 
 
-def segments_of(store: Store, partition: int = 1) -> StreamSegments:
-    """Return a partition's segments as they are found at a start."""
-    return StreamSegments(partition, store.engine)
+def segments_of(store: Store, applied: int = 0, partition: int = 1) -> StreamSegments:
+    """Return a partition's segments as they are found at a start, with the mark that they should lead to."""
+    return StreamSegments(partition, store.engine, applied)
 
 
 def put_segment(segments: StreamSegments, rows: Rows, *, context: int = 1, through: int, slice_rows: int = 50) -> None:
@@ -22,7 +22,7 @@ def put_segment(segments: StreamSegments, rows: Rows, *, context: int = 1, throu
         writer.add(names, part)
     while not writer.finish():
         pass
-    segments.publish(context, writer, through)
+    segments.publish([(context, writer)], through)
 
 
 def run_of(first_version: int, count: int, *, index: int = 1) -> list[StreamRow]:

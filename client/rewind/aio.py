@@ -297,15 +297,17 @@ class AsyncStore:
     ) -> AsyncGroup:
         """Return a member of a consumer group: an async iterator over its deliveries, without end.
 
-        It begins when it is entered, awaited, or first asked for a delivery.
-
-        Members of a group share the context's partitions, each partition at one of them at a time, and each event is
-        delivered at least once: again where it was not acknowledged when its member failed. Those of one stream come in
-        order; one that fails `max_attempts` times is parked, and its stream goes on. The cluster keeps the group's
-        state. `after` says where a group begins that is new, as in `subscribe`. `types` and `prefix`, as in `read_all`,
-        should be the same at all members. `timeout`: seconds to find out where to begin; after that there is none.
+        It begins when it is entered, awaited, or first asked for a delivery. Arguments are those of `Store.group`: the
+        members may be of either kind. `max_attempts`: how often an event may fail before it is parked. `after`: where a
+        group begins that is new. `timeout`: seconds to find out where that is; after that there is none.
 
         Raises `InvalidArgument`, when it begins for a checkpoint beyond the newest event too, and `DeadlineExceeded`.
+
+        >>> placed = await store.append("order-1", NewEvent("OrderPlaced", b"{}"))
+        >>> async with store.group("mailer") as group:
+        ...     delivery = await anext(group)
+        ...     await delivery.ack()
+        True
         """
         self._engine.check_open()
         joining = self._calls.group(name, max_attempts, after, types, prefix, timeout)

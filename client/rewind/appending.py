@@ -43,6 +43,7 @@ from rewind_cluster.wire import UINT_MAX
 
 BATCHES_IN_FLIGHT_MAX = 2  # the node works on one while the other waits; what comes meanwhile makes the next one larger
 GATHER_US = 2000  # about as long as a node's turn takes under load
+BEHIND_US = 10_000  # longer than a batch takes within a rack; over longer ways two are to be under way
 BATCH_BYTES_TARGET = 1024 * 1024  # a batch past this is closed: a node works on one while the next is on its way
 
 RUN_BYTES_TARGET = 64 * 1024  # a run past this is closed: a node that reads one event of it opens it all
@@ -120,6 +121,7 @@ class Writer:
         self._unsent: deque[Append] = deque()  # numbered and not sent in this epoch
         self._last_count = 1  # of the newest batch's appends
         self._gathered_us = 0  # when what waits has gathered for long enough; 0 while nothing is held back
+        self._behind_us = 0  # the same, behind a batch that is under way
         self._in_flight: deque[int] = deque()  # the last number of each batch of this epoch that may be unanswered
         self.refusal: tuple[int, str] | None = None  # code and text of the last one, until an append is taken again
         self.session_lost = False  # the node has forgotten it; its last answers are awaited
@@ -177,7 +179,7 @@ class Writer:
         """Return when what waits is to be sent: now, or later, so that more of it goes together.
 
         A batch costs a commit on every replica, whatever its size. So the next waits until it is as large as the last
-        one; it is not kept from a partition that has nothing to do for longer than `GATHER_US`.
+        one, but not for longer than `GATHER_US` when there is none under way, and `BEHIND_US` when there is.
         """
         in_flight, unsettled = self._in_flight, self.unsettled
         while in_flight and in_flight[0] not in unsettled:
@@ -186,9 +188,10 @@ class Writer:
             return now_us
         if in_flight:
             self._gathered_us = 0
-            return UINT_MAX  # the answer will ask again
-        if not self._gathered_us:
-            self._gathered_us = now_us + GATHER_US
+            self._behind_us = self._behind_us or now_us + BEHIND_US
+            return self._behind_us
+        self._behind_us = 0
+        self._gathered_us = self._gathered_us or now_us + GATHER_US
         return self._gathered_us
 
     def batches(self) -> Iterator[tuple[list[AppendRun], int]]:
@@ -217,7 +220,7 @@ class Writer:
                 return
             in_flight.append(taken[-1].sequence)
             self._last_count = len(taken)
-            self._gathered_us = 0
+            self._gathered_us = self._behind_us = 0
             yield list(_runs(taken, bytes(opens))), deadline_us
 
     def _next(self) -> Append | None:

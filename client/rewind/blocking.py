@@ -257,6 +257,12 @@ class Store:
         should be the same at all members. `timeout`: seconds to find out where to begin; after that there is none.
 
         Raises `InvalidArgument`, for a checkpoint beyond the newest event too, and `DeadlineExceeded`.
+
+        >>> placed = store.append("order-1", NewEvent("OrderPlaced", b"{}"))
+        >>> with store.group("mailer") as group:
+        ...     delivery = next(group)
+        ...     delivery.ack()
+        True
         """
         self._engine.check_open()
         joining = self._calls.group(name, max_attempts, after, types, prefix, timeout)

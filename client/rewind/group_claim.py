@@ -97,7 +97,7 @@ class Claim:
         self._attempts = dict(granted.attempts)
         self._careful_until_us = NEVER_US if granted.attempts else 0  # it ends some time after the first event
         self._returning = 0  # how many events the cluster is being told of that will be handed out again
-        self._suspects: set[int] = set()  # settled; until that is confirmed nothing is handed out
+        self._suspects: set[int] = set()  # not in hand any more; until that is confirmed nothing is handed out
         self._batches: deque[Batch] = deque()
         self._current: Batch | None = None  # of which some events were begun
         self._left = 0  # events of it that were not
@@ -194,7 +194,7 @@ class Claim:
         elif held.attempts and not held.replayed:
             held.state = State.RETURNING
             self._returning += 1
-            self.reporting.attempted(Attempt(held.position, held.attempts, waiting=False), now_us)
+            self.reporting.attempted(Attempt(held.position, held.attempts, waiting=False), now_us, urgent=True)
         else:
             held.state = State.READY
             self._ready.append(held)
@@ -203,33 +203,39 @@ class Claim:
 
     def ack(self, held: Held, now_us: int) -> None:
         """Take in that an event was dealt with."""
-        self.in_hand -= 1
+        suspect = self._take_back(held, now_us)
         if held.replayed:
             self.reporting.replayed(held.position, now_us)
         else:
-            suspect = held.attempts > 0 or now_us < self._careful_until_us
             self._settled.add(held.position, held.position)
             self.reporting.settled(held.position, now_us, urgent=suspect)
-            if suspect:
-                self._suspects.add(held.position)
         self._close(held, now_us)
 
     def nack(self, held: Held, retry_after_us: int, now_us: int) -> None:
         """Take in that an event is to be handed out again after a while; if it has failed too often, it is parked."""
-        self.in_hand -= 1
+        suspect = self._take_back(held, now_us)
         held.attempts += 1
         if held.attempts >= self._max_attempts:
             self._give_up(held, f"given back {held.attempts} times", now_us)
             return
         self._delay(held, now_us + retry_after_us)
         if not held.replayed:
-            self.reporting.attempted(Attempt(held.position, held.attempts, waiting=True), now_us)
+            attempt = Attempt(held.position, held.attempts, waiting=True)
+            self.reporting.attempted(attempt, now_us, urgent=suspect)
 
     def park(self, held: Held, reason: str, now_us: int) -> None:
         """Take in that an event is given up."""
-        self.in_hand -= 1
+        self._take_back(held, now_us)
         held.attempts += 1
         self._give_up(held, reason, now_us)
+
+    def _take_back(self, held: Held, now_us: int) -> bool:
+        """Note that an event is not in hand any more; returns whether the cluster believes that it is."""
+        self.in_hand -= 1
+        suspect = not held.replayed and (held.attempts > 0 or now_us < self._careful_until_us)
+        if suspect:
+            self._suspects.add(held.position)
+        return suspect
 
     def _give_up(self, held: Held, reason: str, now_us: int) -> None:
         held.state = State.PARKING
@@ -264,7 +270,7 @@ class Claim:
         """
         report = self.reporting.confirmed()
         self.confirmed_us = max(self.confirmed_us, asked_us)
-        self._suspects = {each for each in self._suspects if not self.reporting.is_confirmed(each)}
+        self._suspects = {each for each in self._suspects if not self.reporting.is_told(each)}
         self.replaying.difference_update(report.replayed)
         for attempt in report.attempts:
             self._returned(attempt)

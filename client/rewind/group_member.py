@@ -123,6 +123,9 @@ class Member:
         self._asked[request] = take
         self._ask(request, now_us)
 
+    def _failed(self, what: str, partition: int, request: Request) -> None:
+        self._patience.fails(what, partition, str(request.error), request.sent_us or request.deadline_us)
+
     # ── attending ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     @property
@@ -140,23 +143,20 @@ class Member:
 
     def _attended(self, leaving: bool, request: Request) -> None:
         self._attending = False
-        what = "asking the coordinator for partitions"
         if request.error is not None:
-            self._patience.fails(what, str(request.error), request.sent_us or request.deadline_us)
+            self._failed("attending at", self._who.coordinator, request)
             self._attend_us = request.sent_us + AGAIN_US
         else:
-            self._patience.works(what, request.sent_us)
+            self._patience.works("attending at", self._who.coordinator, request.sent_us)
         if leaving:
             self.gone = True
             self.desk.left = True
             self.desk.changed()
         elif request.error is None and not self._leaving:
-            self._assign(frozenset(request.result) & self._who.starts.keys(), request.sent_us)
-
-    def _assign(self, assigned: frozenset[int], now_us: int) -> None:
-        for number in self._assigned - assigned:
-            self._patience.works(f"claiming partition {number}", now_us)
-        self._assigned = assigned
+            assigned = frozenset(request.result) & self._who.starts.keys()
+            for number in self._assigned - assigned:
+                self._patience.forget(number)
+            self._assigned = assigned
 
     # ── claiming ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -168,15 +168,14 @@ class Member:
 
     def _claimed(self, number: int, request: Request) -> None:
         asked_us = self._claiming.pop(number)
-        what = f"claiming partition {number}"
         if request.error is None:
-            self._patience.works(what, request.sent_us)
+            self._patience.works("claiming", number, request.sent_us)
             self._claim_after_us.pop(number, None)
             self._granted(number, request.result, asked_us)
             return
         self._claim_after_us[number] = request.sent_us + int(AGAIN_US * (1 + self._random()))
         if number in self._assigned:
-            self._patience.fails(what, str(request.error), asked_us)
+            self._patience.fails("claiming", number, str(request.error), asked_us)
 
     def _granted(self, number: int, granted: Granted, asked_us: int) -> None:
         logger.info("%s: has partition %d from position %d on", self._what, number, granted.checkpoint)
@@ -218,19 +217,19 @@ class Member:
     def _drop(self, held: Claim) -> None:
         self._unfollow(held)
         self.desk.drop(held)
-        self._patience.works(f"settling partition {held.partition}", 0)
+        self._patience.forget(held.partition)
 
     def _look_whether_full(self, held: Claim, now_us: int) -> None:
-        what = f"handing out events of partition {held.partition}"
+        what = "handing out events of"
         if held.full_since_us and now_us - held.full_since_us >= FULL_US:
             why = "as many as there may be are neither acknowledged, given back nor parked"
-            self._patience.fails(what, why, held.full_since_us)
+            self._patience.fails(what, held.partition, why, held.full_since_us)
         else:
-            self._patience.works(what, now_us)
+            self._patience.works(what, held.partition, now_us)
 
     def _settle(self, held: Claim, now_us: int) -> None:
         report = held.reporting.begin(now_us)
-        if held.release_due_us <= now_us and held.reporting.is_told:
+        if held.release_due_us <= now_us and not held.reporting.has_news:
             held.releasing = held.lost = True
         request = group_inquiries.settle(self._who, held, report, release=held.releasing)
         self._begin(request, partial(self._settled, held), now_us)
@@ -238,16 +237,15 @@ class Member:
     def _settled(self, held: Claim, request: Request) -> None:
         if self.desk.claims.get(held.partition) is not held:
             return
-        what = f"settling partition {held.partition}"
         if request.error is None:
-            self._patience.works(what, request.sent_us)
+            self._patience.works("settling", held.partition, request.sent_us)
             self._confirmed(held, request.result, request.sent_us)
         elif request.last_refusal is not None and request.last_refusal.code == Code.FENCED:
             logger.info("%s: lost partition %d: %s", self._what, held.partition, request.last_refusal.text)
             self._drop(held)
         else:
             held.reporting.put_back(request.sent_us + AGAIN_US)
-            self._patience.fails(what, str(request.error), request.sent_us or request.deadline_us)
+            self._failed("settling", held.partition, request)
 
     def _confirmed(self, held: Claim, settled: Settled, asked_us: int) -> None:
         if held.releasing:
@@ -271,13 +269,13 @@ class Member:
             self._begin(request, partial(self._read_replay, held, position), now_us)
 
     def _read_replay(self, held: Claim, position: int, request: Request) -> None:
-        what = f"reading parked position {position} of partition {held.partition}"
-        if request.error is not None:
-            self._patience.fails(what, str(request.error), request.sent_us or request.deadline_us)
-            held.replaying.discard(position)  # the next answer to a report asks for it again
+        if held.lost:
             return
-        self._patience.works(what, request.sent_us)
-        if not held.lost:
+        if request.error is not None:
+            self._failed("reading parked events of", held.partition, request)
+            held.replaying.discard(position)  # the next answer to a report asks for it again
+        else:
+            self._patience.works("reading parked events of", held.partition, request.sent_us)
             held.put_replay(request.result, request.sent_us)
             self.desk.mark(held)
 

@@ -54,18 +54,13 @@ class Reporting:
         return min(self._heartbeat_us, self._news_due_us)
 
     @property
-    def is_told(self) -> bool:
-        """Whether nothing is to be told beyond the report under way."""
-        return not self._has_news
-
-    @property
-    def _has_news(self) -> bool:
+    def has_news(self) -> bool:
+        """Whether there is something to be told beyond the report under way."""
         return bool(self._settled or self._attempts or self._parks or self._replayed)
 
-    def is_confirmed(self, position: int) -> bool:
-        """Whether the cluster knows that an acknowledged position is settled."""
-        told = () if self.under_way is None else self.under_way.settled
-        return position not in self._settled and not any(first <= position <= last for first, last in told)
+    def is_told(self, position: int) -> bool:
+        """Whether all that there is to be told of a position was told."""
+        return not (position in self._settled or position in self._attempts or position in self._parks)
 
     def filtered(self, first: int, last: int) -> None:
         """Note positions that a filter took out."""
@@ -77,10 +72,10 @@ class Reporting:
         self._attempts.pop(position, None)
         self._due_by(now_us if urgent else now_us + SETTLE_DELAY_US)
 
-    def attempted(self, attempt: Attempt, now_us: int) -> None:
-        """Note that a position has failed, or that it is about to be handed out again, which is told at once."""
+    def attempted(self, attempt: Attempt, now_us: int, *, urgent: bool) -> None:
+        """Note that a position has failed, or that it is about to be handed out again."""
         self._attempts[attempt.position] = attempt
-        self._due_by(now_us + SETTLE_DELAY_US if attempt.waiting else now_us)
+        self._due_by(now_us if urgent else now_us + SETTLE_DELAY_US)
 
     def parked(self, park: Park, now_us: int) -> None:
         """Note that a position is given up; its stream waits until that is confirmed."""
@@ -109,7 +104,7 @@ class Reporting:
         )
         self._replayed.difference_update(self.under_way.replayed)
         self._heartbeat_us = now_us + GROUP_HEARTBEAT_US
-        self._news_due_us = now_us if self._has_news else NEVER_US
+        self._news_due_us = now_us if self.has_news else NEVER_US
         return self.under_way
 
     def confirmed(self) -> Report:

@@ -61,7 +61,7 @@ class EventIndex:
         self._rows_due = max(CHECKPOINT_ROWS_MIN, CHECKPOINT_ROWS // partitions)
         self.applied = applied
         self.checkpointed = applied
-        self.streams = StreamIndex(partition, store)
+        self.streams = StreamIndex(partition, store, applied)
         self.sessions = SessionTable(store.session_runs(partition))
         self.groups = GroupTable(store.groups(partition))
         self.positions = PositionIndex(partition, store)
@@ -107,7 +107,18 @@ class EventIndex:
             self.streams.freeze()
             self._checkpoint = Checkpoint(self.applied, *self.sessions.take_rows(), *self.groups.take_rows())
 
-    def write_checkpoint(self, rows_max: int = SLICE_ROWS) -> bool:
+    def keep_house(self) -> None:
+        """Write a slice of the checkpoint under way, or else bring what is stored into order.
+
+        The slice follows the load: a replica that catches up must not gather rows faster than it writes them.
+        """
+        added, self.streams.added = self.streams.added, 0
+        if self.checkpointing:
+            self.write_checkpoint(max(SLICE_ROWS, 2 * added))
+        else:
+            self.streams.tidy(max(SLICE_ROWS // 2, added))
+
+    def write_checkpoint(self, rows_max: int) -> bool:
         """Put a slice of the checkpoint into the store; return whether it is whole and `checkpointed` has moved."""
         checkpoint = self._checkpoint
         if checkpoint is None or not self.streams.write(rows_max):

@@ -72,7 +72,8 @@ class DataPartition(Replica):
         self.index = EventIndex(self.partition, self.store, self.applied, len(cluster_map.partitions))
         self.reader = Reader(self.store, self.index)
         self._ranges = ranges
-        self._checkpoint_us = now_us
+        # Not all partitions of a node at once.
+        self._checkpoint_us = now_us - partition * CHECKPOINT_INTERVAL_US // (len(cluster_map.partitions) + 1)
 
     @property
     def tail_bytes(self) -> int:
@@ -181,13 +182,11 @@ class DataPartition(Replica):
 
     def checkpoint(self, now_us: int) -> None:
         """Begin a checkpoint when one is due, and write the next slice of the one under way."""
-        if self.index.checkpointing:
-            self.index.write_checkpoint()
-        elif self.index.checkpoint_due or now_us - self._checkpoint_us >= CHECKPOINT_INTERVAL_US:
+        due = self.index.checkpoint_due or now_us - self._checkpoint_us >= CHECKPOINT_INTERVAL_US
+        if due and not self.index.checkpointing:
             self._checkpoint_us = now_us
             self.index.begin_checkpoint()
-        else:
-            self.index.streams.tidy()
+        self.index.keep_house()
 
     @property
     def untidy(self) -> bool:

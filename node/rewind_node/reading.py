@@ -139,14 +139,16 @@ class Reader:
     ) -> Iterator[StoredAppend]:
         if reverse and start < 1:
             return
-        before: StreamRow | None = None
-        for row in self._index.streams.rows(context, stream, start, reverse=reverse):
-            if before is not None:
-                earlier, later = (row, before) if reverse else (before, row)
-                if earlier.last_version + 1 != later.first_version:
-                    raise DamagedError(f"stream {stream!r} has a hole before version {later.first_version}")
-            before = row
+        head = self._index.head(context, stream)
+        version = min(start, head) if reverse else start + 1  # what is told next
+        for number, row in enumerate(self._index.streams.rows(context, stream, start, reverse=reverse)):
+            joins = not number or version == (row.last_version if reverse else row.first_version)
+            if not joins or not row.first_version <= version <= row.last_version:
+                raise _hole(stream, version)
+            version = row.first_version - 1 if reverse else row.last_version + 1
             yield runs.open(self._store, self._partition, row).part(stream, row)
+        if version > 0 if reverse else version <= head:
+            raise _hole(stream, version)
 
     def earlier_answer(self, context: int, parts: Sequence[Part], runs: StoredRuns) -> list[Any] | None:
         """Return how an append ended whose events already stand where it expects them, or None."""
@@ -178,3 +180,7 @@ class Reader:
                 ahead = version - append.first_version
                 return version, append.position + ahead, append.timestamp + ahead
         return None
+
+
+def _hole(stream: str, version: int) -> DamagedError:
+    return DamagedError(f"the index of stream {stream!r} has a hole, or an overlap, at version {version}")

@@ -13,7 +13,7 @@ from struct import Struct
 from rewind_cluster.errors import DamagedError
 from rewind_node import store_layout as layout
 from rewind_node.engine import Engine, Pair
-from rewind_node.stream_blocks import Block, Row, StreamFilter, block_rows, pack_block, row_key
+from rewind_node.stream_blocks import Block, Mark, Row, StreamFilter, block_ends, marks_of, pack_block, row_key
 
 FILTER_PIECES_MAX = 16  # put into the store in one slice: 1 MiB
 _SEGMENT = Struct(">QQ")  # rows, and the index of the last entry that they are of
@@ -21,7 +21,7 @@ _SEGMENT = Struct(">QQ")  # rows, and the index of the last entry that they are 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A segment that counts: `row_count` rows of the entries up to `through`, since the segment before."""
+    """A segment: `row_count` rows of the entries up to `through`, since the segment before."""
 
     key: bytes
     row_count: int
@@ -32,6 +32,11 @@ class Segment:
     def level(self) -> int:
         """Its size as a power of eight."""
         return self.row_count.bit_length() // 3
+
+    @property
+    def value(self) -> bytes:
+        """What stands under its key in table `segments`."""
+        return layout.seal(self.key, _SEGMENT.pack(self.row_count, self.through))
 
     @classmethod
     def load(cls, engine: Engine, key: bytes, value: bytes) -> "Segment":
@@ -91,40 +96,41 @@ class Blocks:
 
 
 class SegmentWriter:
-    """A segment on its way into the store. `rows_max`: as many as it will have at most."""
+    """A segment on its way into the store. `rows`: how many it will have."""
 
-    def __init__(self, engine: Engine, key: bytes, rows_max: int) -> None:
+    def __init__(self, engine: Engine, key: bytes, rows: int) -> None:
         self.key = key
         self._engine = engine
-        self._filter = StreamFilter.empty(rows_max)
+        self._filter = StreamFilter.empty(rows)
+        self._rows_expected = rows
         self._row_count = 0
         self._names: list[bytes] = []
         self._rows: list[Row] = []
         self._block_key = key  # of the next block
         self._pieces: Iterator[Pair] | None = None
 
-    def add(self, names: Sequence[bytes], rows: Sequence[Row]) -> None:
-        """Add rows, each with its stream, beyond all others."""
-        self._filter.add(names)
+    def add(self, names: Sequence[bytes], rows: Sequence[Row], marks: Sequence[Mark] | None = None) -> None:
+        """Add rows, each with its stream, beyond all others. `marks`: those of `names`, where they are known."""
+        self._filter.add(marks_of(names) if marks is None else marks)
         self._row_count += len(rows)
         self._names += names
         self._rows += rows
-        if self._names:
-            self._put_blocks(whole=True)
+        self._put_blocks(whole=True)
 
     def _put_blocks(self, *, whole: bool) -> None:
         """Put what has gathered into the store, or of it only whole blocks that are known to have a successor."""
         names, rows = self._names, self._rows
-        size = block_rows(names)
-        end = (len(names) - 1) // size * size if whole else len(names)
         blocks: list[Pair] = []
-        for start in range(0, end, size):
-            stop = min(start + size, end)
+        start = 0
+        for stop in block_ends(names):
+            if stop == len(names) and whole:
+                break
             following = row_key(names[stop], rows[stop][0]) if stop < len(names) else b""
             blocks.append(pack_block(self._block_key, names[start:stop], rows[start:stop], following))
             self._block_key = self.key + following
+            start = stop
         self._engine.put(layout.STREAMS, blocks)
-        del names[:end], rows[:end]
+        del names[:start], rows[:start]
 
     def finish(self) -> bool:
         """Put a slice of what is left into the store; return whether that was all."""
@@ -136,10 +142,9 @@ class SegmentWriter:
         self._engine.put(layout.FILTERS, pieces)
         return len(pieces) < FILTER_PIECES_MAX
 
-    def publish(self, through: int) -> Segment:
-        """Let the segment count from the next commit on."""
-        value = layout.seal(self.key, _SEGMENT.pack(self._row_count, through))
-        self._engine.put(layout.SEGMENTS, [(self.key, value)])
+    def segment(self, through: int) -> Segment:
+        """Return the segment, now that all of it is in the store. `through`: the last entry that its rows are of."""
+        assert self._row_count == self._rows_expected, "a filter is as large as its segment's rows ask for"
         return Segment(self.key, self._row_count, through, self._filter)
 
 
@@ -148,13 +153,14 @@ class Merge:
 
     def __init__(self, engine: Engine, inputs: Sequence[Segment], key: bytes) -> None:
         self.inputs = inputs
+        self.row_count = 0  # written so far
         self._sources = [_Source(engine, segment.key) for segment in inputs]
         self._writer = SegmentWriter(engine, key, sum(segment.row_count for segment in inputs))
 
     def work(self, rows_max: int) -> bool:
         """Write about so many rows; return whether all is written."""
-        count = 0
-        while count < rows_max:
+        end = self.row_count + rows_max
+        while self.row_count < end:
             self._sources = [source for source in self._sources if source.fill()]
             if not self._sources:
                 return self._writer.finish()
@@ -165,12 +171,13 @@ class Merge:
             items.sort()
             names, rows = zip(*items, strict=True)
             self._writer.add(names, rows)
-            count += len(items)
+            self.row_count += len(items)
         return False
 
-    def publish(self) -> Segment:
-        """Let the merged segment count in place of its inputs, from the next commit on."""
-        return self._writer.publish(self.inputs[-1].through)
+    @property
+    def segment(self) -> Segment:
+        """The segment that takes the place of the inputs, when all of it is written."""
+        return self._writer.segment(self.inputs[-1].through)
 
 
 class _Source:

@@ -3,8 +3,8 @@
 A block is the value of a row of table `streams`: how many rows it has, what the key of the next block ends with, the
 rows, each `ROW`, and their streams' names, joined by 0x00. Its own key ends with its first row's stream and version, so
 that one search leads to the block that holds a row, if any does; the first one's ends with nothing. So from every block
-the next is known: none can be lost unnoticed. Some 4 KB of rows share a key, a checksum and a page of the database:
-that is what makes them cheap to write.
+the next is known: none can be lost unnoticed. The rows of a block share a key, a checksum and one page of the
+database: that is what makes them cheap to write.
 
 A filter tells most streams that a segment does not hold, without a look at its blocks: Bloom's, in which one word of
 64 bits holds both bits of a stream ("Cache-, Hash- and Space-Efficient Bloom Filters", Putze, Sanders and Singler,
@@ -15,31 +15,40 @@ import sys
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import starmap
+from itertools import accumulate, starmap
 from struct import Struct
 from zlib import crc32
 
 from rewind_cluster.errors import DamagedError
 from rewind_node.engine import Pair
-from rewind_node.store_layout import FILTERS, STREAMS, U64, StreamRow, seal, unseal
+from rewind_node.store_layout import CHECKSUM, FILTERS, STREAMS, U64, StreamRow, seal, unseal
 
 Row = tuple[int, int, int, int, int]  # the fields of a `StreamRow`
 Mark = tuple[int, int]
 
 HEAD = Struct(">HH")  # rows, and bytes of the next block's key
 ROW = Struct(">QIQII")  # as in `StreamRow`: first version, event count, entry index, offset, length
-BLOCK_BYTES = 4000  # of rows and names: what LMDB can put into one page, with some to spare
+VALUE_BYTES_MAX = 4080  # of a block where names allow: what LMDB can put into one page of its own
 FILTER_BITS_PER_ROW = 16
 FILTER_PIECE_BYTES = 65_536
+_ROW_AND_SEPARATOR_BYTES = ROW.size + 1
+_KEY_BYTES_BESIDE_NAME = 9
 _WORD_BITS = 64
 _SPREAD = 0x9E37_79B9_7F4A_7C15  # 2^64 over the golden ratio: every bit of a checksum tells on the product's middle
 _SPREAD_SHIFT = 20  # lower bits of the product depend on the slot alone, which a partition's streams share
 
 
-def block_rows(names: Sequence[bytes]) -> int:
-    """Return how many rows like these make a block."""
-    name_bytes = sum(map(len, names)) // len(names)
-    return max(1, BLOCK_BYTES // (ROW.size + name_bytes + 1))
+def block_ends(names: Sequence[bytes]) -> Iterator[int]:
+    """Yield where each block of these rows stops: as many as fit, one at least."""
+    if not names:
+        return
+    sizes = list(accumulate([len(name) + _ROW_AND_SEPARATOR_BYTES for name in names]))
+    room = VALUE_BYTES_MAX - HEAD.size - CHECKSUM.size - (max(map(len, names)) + _KEY_BYTES_BESIDE_NAME)
+    stop = taken = 0
+    while stop < len(names):
+        stop = max(stop + 1, bisect_right(sizes, taken + room))
+        taken = sizes[stop - 1]
+        yield stop
 
 
 def pack_block(key: bytes, names: Sequence[bytes], rows: Sequence[Row], following: bytes) -> Pair:
@@ -117,11 +126,11 @@ class StreamFilter:
         count = max(1, -(-rows * FILTER_BITS_PER_ROW // _WORD_BITS))
         return cls(array("Q", bytes(8 << (count - 1).bit_length())))
 
-    def add(self, names: Iterable[bytes]) -> None:
+    def add(self, marks: Iterable[Mark]) -> None:
         """Take in streams."""
         words, mask = self.words, self.mask
-        for number in [crc32(name) * _SPREAD >> _SPREAD_SHIFT for name in names]:
-            words[number & mask] |= 1 << (number >> 32 & 63) | 1 << (number >> 38 & 63)
+        for number, bits in marks:
+            words[number & mask] |= bits
 
     def may_hold_of(self, marks: Iterable[Mark]) -> list[int]:
         """Return the places in `marks` of the streams that may be among those taken in; the others surely are not."""

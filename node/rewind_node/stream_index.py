@@ -8,16 +8,17 @@ Most streams have one row since the checkpoint, and most runs are of such stream
 whole, which costs an append next to nothing, and to a list of rows only once it has several.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice, repeat
+from itertools import islice, repeat, takewhile
 
 from rewind_cluster.columns import Counts
 from rewind_cluster.errors import DamagedError
 from rewind_cluster.records import Run
 from rewind_node.segments import SegmentWriter
 from rewind_node.store import Store, StreamRow
-from rewind_node.stream_blocks import Row
+from rewind_node.stream_blocks import Mark, Row, marks_of
 from rewind_node.stream_segments import StreamSegments
 
 VERSION_MAX = (1 << 64) - 1
@@ -60,11 +61,16 @@ class _Writing:
     context: int
     streams: Iterator[str]  # in the order of their keys
     writer: SegmentWriter
+    rest: tuple[bytes, list[Row], int] = (b"", [], 0)  # a stream's rows, and how many of them are written
     written: bool = False
 
 
 def _rows(stream: str, held: Held) -> list[Row]:
     return [held.rows[stream]] if isinstance(held, Noted) else held
+
+
+def _first_version(row: Row) -> int:
+    return row[0]
 
 
 def _last_version(row: Row) -> int:
@@ -81,12 +87,14 @@ def _misfit(stream: str, version: int, row: Row) -> DamagedError:
 class StreamIndex:
     """The rows of one partition's streams."""
 
-    def __init__(self, partition: int, store: Store) -> None:
+    def __init__(self, partition: int, store: Store, applied: int) -> None:
         self.row_count = 0  # rows in memory that no checkpoint has begun to write
-        self._segments = StreamSegments(partition, store.engine)
+        self.added = 0  # rows since the index was asked last
+        self._segments = StreamSegments(partition, store.engine, applied)
         self._fresh: dict[int, Table] = {}  # by context
         self._frozen: dict[int, Table] = {}
         self._writing: list[_Writing] = []
+        self._names: dict[tuple[int, int], list[str]] = {}  # by context and table: its streams, sorted for a listing
 
     def add(self, context: int, run: Run, index: int, offset: int, length: int) -> None:
         """Add the rows of appends that are being applied; their record is at `offset` of entry `index`.
@@ -100,6 +108,7 @@ class StreamIndex:
         frozen = self._frozen.get(context, _NOTHING)
         streams, record = run.streams, (index, offset, length)
         self.row_count += len(streams)
+        self.added += len(streams)
         noted: Table = dict.fromkeys(streams, Noted(streams, run.first_versions, run.counts, record))
         if len(noted) == len(streams) and fresh.keys().isdisjoint(noted) and frozen.keys().isdisjoint(noted):
             fresh.update(noted)
@@ -141,24 +150,42 @@ class StreamIndex:
         Finish or drop it before the next write.
         """
         after = min(after, VERSION_MAX)
-        tables = (self._frozen.get(context, _NOTHING), self._fresh.get(context, _NOTHING))
-        held = [StreamRow._make(row) for table in tables if stream in table for row in _rows(stream, table[stream])]
+        held = [
+            _rows(stream, table[stream])
+            for table in (self._frozen.get(context, _NOTHING), self._fresh.get(context, _NOTHING))
+            if stream in table
+        ]
         if reverse:
-            yield from (row for row in reversed(held) if row.first_version <= after)
+            for rows in reversed(held):
+                place = bisect_right(rows, after, key=_first_version)
+                yield from (StreamRow._make(rows[number]) for number in range(place - 1, -1, -1))
             yield from self._segments.rows(context, stream, after, reverse=True)
         else:
-            if not held or after + 1 < held[0].first_version:
+            if not held or after + 1 < held[0][0][0]:
                 yield from self._segments.rows(context, stream, after, reverse=False)
-            yield from (row for row in held if row.last_version > after)
+            for rows in held:
+                place = max(0, bisect_right(rows, after, key=_first_version) - 1)
+                later = (StreamRow._make(rows[number]) for number in range(place, len(rows)))
+                yield from (row for row in later if row.last_version > after)
 
     def names(self, context: int, prefix: str, after: str | None, count_max: int) -> list[str]:
         """Return up to `count_max` streams that start with `prefix`, in bytewise order from beyond `after` on."""
         names = set(self._segments.names(context, prefix, after, count_max))
         for tables in (self._fresh, self._frozen):
-            for name in tables.get(context, ()):
-                if name.startswith(prefix) and (after is None or name > after):
-                    names.add(name)
+            table = tables.get(context)
+            if table:
+                names.update(self._names_of(context, table, prefix, after, count_max))
         return sorted(names)[:count_max]
+
+    def _names_of(self, context: int, table: Table, prefix: str, after: str | None, count_max: int) -> Iterator[str]:
+        """Yield the first of a table's streams that start with `prefix`, from beyond `after` on."""
+        cached = self._names.get((context, id(table)))
+        if cached is None or len(cached) < len(table):
+            cached = self._names[context, id(table)] = sorted(table)
+        start = bisect_left(cached, prefix)
+        if after is not None:
+            start = max(start, bisect_right(cached, after))
+        return takewhile(lambda name: name.startswith(prefix), cached[start : start + count_max])
 
     # Checkpoints.
 
@@ -185,28 +212,44 @@ class StreamIndex:
 
     def _write(self, writing: _Writing, count_max: int) -> int:
         """Write about `count_max` rows of a context, and return how many it were."""
+        name, rest, start = writing.rest
+        rows = rest[start : start + count_max]
+        names = [name] * len(rows)
+        writing.rest = (name, rest, start + len(rows))
         table = self._frozen[writing.context]
-        names: list[bytes] = []
-        rows: list[Row] = []
-        for stream in islice(writing.streams, count_max):
+        firsts: list[str] = []  # streams that begin here
+        for stream in islice(writing.streams, count_max - len(rows)):
             held = table[stream]
             if isinstance(held, Noted):
                 row = held.rows[stream]
                 names.append(stream.encode())
                 rows.append(row)
             else:
-                row = held[0]
-                names += [stream.encode()] * len(held)
-                rows += held
+                row, taken = held[0], held[: count_max - len(rows)]
+                name = stream.encode()
+                names += [name] * len(taken)
+                rows += taken
+                writing.rest = (name, held, len(taken))
             if row[0] > 1:
                 self._check_continued(writing.context, stream, row)
+            else:
+                firsts.append(stream)
             if len(rows) >= count_max:
                 break
-        writing.writer.add(names, rows)
+        marks = marks_of(names)
+        self._check_new(writing.context, firsts, marks if len(firsts) == len(names) else None)
+        writing.writer.add(names, rows, marks)
         if len(rows) < count_max:
             writing.written = writing.writer.finish()
             return len(rows) + (0 if writing.written else count_max)
         return len(rows)
+
+    def _check_new(self, context: int, streams: list[str], marks: Sequence[Mark] | None) -> None:
+        if marks is None:
+            marks = marks_of([stream.encode() for stream in streams])
+        held = self._segments.first_held(context, marks, streams)
+        if held is not None:
+            raise DamagedError(f"stream {held!r} begins anew, though this replica has it already")
 
     def _check_continued(self, context: int, stream: str, row: Row) -> None:
         before = self._segments.row_at(context, stream, row[0] - 1)
@@ -214,18 +257,18 @@ class StreamIndex:
         if version + 1 != row[0]:
             raise _misfit(stream, version, row)
 
-    def thaw(self, through: int) -> None:
-        """End the checkpoint: its rows are all in the store and count. `through`: the last entry they are of."""
-        for writing in self._writing:
-            self._segments.publish(writing.context, writing.writer, through)
+    def thaw(self, applied: int) -> None:
+        """End the checkpoint: its rows are all in the store and count. `applied`: the mark that they lead to."""
+        self._segments.publish([(writing.context, writing.writer) for writing in self._writing], applied)
         self._frozen = {}
         self._writing = []
+        self._names.clear()
 
     @property
     def untidy(self) -> bool:
         """Whether there may be something to do to the stored rows."""
         return self._segments.untidy
 
-    def tidy(self) -> None:
-        """Do a slice of what keeps the stored rows few and in order."""
-        self._segments.tidy()
+    def tidy(self, rows: int) -> None:
+        """Keep the stored rows in few segments, at the price of about so many rows."""
+        self._segments.tidy(rows)

@@ -5,77 +5,41 @@ many of a size: a log-structured merge tree ("The Log-Structured Merge-Tree", O'
 under a key of its own would dirty a page of the database as good as alone, the more so the larger that has grown; here
 a row is written a few times, but always beside its neighbours.
 
-A segment counts from the commit that its row in table `segments` belongs to; a checkpoint puts that into the same as
-the mark that says how far it goes. What a crash leaves of one that was not finished is found when the partition is
-loaded, and deleted in slices, as the inputs of a merge are. Later segments hold later versions of a stream, so the
-newest that knows a stream knows its head.
+Which segments count says `rewind_node.segment_catalogue`. What a crash leaves of one that was not finished is found
+when the partition is loaded, and deleted in slices, as the inputs of a merge are. Later segments hold later versions of
+a stream, so the newest that knows a stream knows its head.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from heapq import merge as in_order
 from itertools import groupby, islice
 
 from rewind_cluster.errors import DamagedError
 from rewind_node import store_layout as layout
 from rewind_node.engine import Engine
+from rewind_node.segment_catalogue import Catalogue
 from rewind_node.segments import Blocks, Merge, Segment, SegmentWriter
 from rewind_node.store_layout import StreamRow
-from rewind_node.stream_blocks import Block, marks_of, row_key
+from rewind_node.stream_blocks import Block, Mark, marks_of, row_key
 
-MERGED_AT_ONCE = 8  # segments of a level, and newer ones: a row is merged once for each power of eight, and a stream
-# that nobody knows is looked for in the filters of some four segments a level
-SLICE_ROWS = 128  # merged in one turn; a turn applies less than that, even at full speed
-SLICE_BLOCKS = 64  # deleted in one turn
-
-
-@dataclass(slots=True)
-class _Merging:
-    """A merge under way, of a context's segments from place `first` on."""
-
-    context: int
-    first: int
-    merge: Merge
+MERGED_AT_ONCE = 8  # segments of a level: a row is merged once for each power of eight, and a stream that nobody knows
+# is looked for in the filters of some four segments a level
+STEP_COST = 8  # rows that a step of keeping house counts for, whatever it does: it writes a page or two
+DELETED_AT_ONCE = 64  # blocks
 
 
 class StreamSegments:
-    """The stored rows of one partition's streams. Raises `DamagedError` where they are not what was written."""
+    """The stored rows of one partition's streams. Raises `DamagedError` where they are not what was written.
 
-    def __init__(self, partition: int, engine: Engine) -> None:
-        self._partition = partition
+    `applied` is the replica's mark, which the rows lead to.
+    """
+
+    def __init__(self, partition: int, engine: Engine, applied: int) -> None:
         self._engine = engine
-        self._segments: dict[int, list[Segment]] = {}  # by context, oldest first
-        self._merging: _Merging | None = None
-        self._unchecked: set[int] = set()  # contexts whose segments have changed since it was asked what to merge
-        self._garbage: list[bytes] = []  # keys of segments that count no more, or never did
-        self._last_number = 0
-        self._load()
-
-    def _load(self) -> None:
-        start, stop = layout.partition_range(self._partition)
-        counting: set[bytes] = set()
-        for key, value in self._engine.scan(layout.SEGMENTS, start, stop):
-            _, context, number = layout.segment_of_key(layout.SEGMENTS, key)
-            counting.add(key)
-            self._last_number = max(self._last_number, number)
-            self._segments.setdefault(context, []).append(Segment.load(self._engine, key, value))
-        self._unchecked.update(self._segments)
-        for segments in self._segments.values():
-            segments.sort(key=lambda segment: segment.through)
-        for table in (layout.STREAMS, layout.FILTERS):
-            for key in self._keys(table):
-                if key not in counting and key not in self._garbage:
-                    self._garbage.append(key)
-                    self._last_number = max(self._last_number, layout.segment_of_key(table, key)[2])
-
-    def _keys(self, table: str) -> Iterator[bytes]:
-        """Yield the keys of all segments that a table has rows of: a seek for each."""
-        start, stop = layout.partition_range(self._partition)
-        while (pair := next(self._engine.scan(table, start, stop), None)) is not None:
-            layout.segment_of_key(table, pair[0])
-            key = pair[0][: layout.SEGMENT_KEY.size]
-            yield key
-            start = layout.beyond_number(key)
+        self._catalogue = Catalogue(partition, engine, applied)
+        self._merging: tuple[int, Merge] | None = None  # context
+        self._garbage = dict.fromkeys(self._catalogue.strangers())  # keys of segments that count no more, or never did
+        self._unchecked = set(self._catalogue.segments)  # contexts of which it was not asked what to merge
 
     # Looking up.
 
@@ -94,7 +58,7 @@ class StreamSegments:
 
     def _candidates(self, context: int, name: bytes) -> list[Segment]:
         """Return the segments that may hold a stream, oldest first."""
-        segments = self._segments.get(context)
+        segments = self._catalogue.segments.get(context)
         if not segments:
             return []
         marks = marks_of((name,))
@@ -102,12 +66,17 @@ class StreamSegments:
 
     def hold_none_of(self, context: int, streams: Sequence[str]) -> bool:
         """Return whether there is no row of any of these streams."""
-        segments = self._segments.get(context)
-        if not segments:
+        if context not in self._catalogue.segments:
             return True
-        marks = marks_of([stream.encode() for stream in streams])
+        return self.first_held(context, marks_of([stream.encode() for stream in streams]), streams) is None
+
+    def first_held(self, context: int, marks: Sequence[Mark], streams: Sequence[str]) -> str | None:
+        """Return a stream, of those that these are the marks of, that there is a row of, or None."""
+        segments = self._catalogue.segments.get(context, ())
         suspects = {place for segment in segments for place in segment.filter.may_hold_of(marks)}
-        return all(self.row_at(context, streams[place], layout.U64_MAX) is None for place in suspects)
+        held = (place for place in suspects if self.row_at(context, streams[place], layout.U64_MAX) is not None)
+        place = next(held, None)
+        return None if place is None else streams[place]
 
     def rows(self, context: int, stream: str, after: int, *, reverse: bool) -> Iterator[StreamRow]:
         """Yield a stream's rows.
@@ -153,7 +122,9 @@ class StreamSegments:
         start = prefix.encode()
         if after is not None:
             start = max(start, after.encode() + b"\x00")  # the least that is beyond it
-        of_segments = [self._names(segment, start, prefix.encode()) for segment in self._segments.get(context, ())]
+        of_segments = [
+            self._names(segment, start, prefix.encode()) for segment in self._catalogue.segments.get(context, ())
+        ]
         names = (name for name, _ in groupby(in_order(*of_segments)))
         return [_text(name) for name in islice(names, count_max)]
 
@@ -177,18 +148,14 @@ class StreamSegments:
 
     # Writing.
 
-    def writer(self, context: int, rows_max: int) -> SegmentWriter:
-        """Begin a segment of at most so many rows."""
-        return SegmentWriter(self._engine, self._new_key(context), rows_max)
+    def writer(self, context: int, rows: int) -> SegmentWriter:
+        """Begin a segment of so many rows."""
+        return SegmentWriter(self._engine, self._catalogue.new_key(context), rows)
 
-    def publish(self, context: int, writer: SegmentWriter, through: int) -> None:
-        """Let a segment that was written count: its rows are those of the entries up to `through`."""
-        self._segments.setdefault(context, []).append(writer.publish(through))
-        self._unchecked.add(context)
-
-    def _new_key(self, context: int) -> bytes:
-        self._last_number += 1
-        return layout.SEGMENT_KEY.pack(self._partition, context, self._last_number)
+    def publish(self, writers: Sequence[tuple[int, SegmentWriter]], applied: int) -> None:
+        """Let segments that were written count, each with its context: those of the entries up to the mark."""
+        self._catalogue.add([(context, writer.segment(applied)) for context, writer in writers], applied)
+        self._unchecked.update(context for context, _ in writers)
 
     # Keeping house.
 
@@ -197,47 +164,53 @@ class StreamSegments:
         """Whether there may be something to merge or to delete."""
         return bool(self._garbage or self._unchecked) or self._merging is not None
 
-    def tidy(self) -> None:
-        """Do a slice of what is to be merged or deleted."""
-        if self._garbage:
-            self._delete_slice()
-        elif self._merging is None:
-            if self._unchecked:
+    def tidy(self, rows: int) -> None:
+        """Merge and delete about as much as `rows` rows are."""
+        while rows > 0 and self.untidy:
+            rows -= STEP_COST
+            if self._garbage:
+                rows -= self._delete_slice()
+            elif self._merging is None:
                 self._begin_merge(self._unchecked.pop())
-        elif self._merging.merge.work(SLICE_ROWS):
-            self._finish_merge(self._merging)
+            else:
+                context, merge = self._merging
+                written = merge.row_count
+                if merge.work(rows):
+                    self._finish_merge(context, merge)
+                rows -= merge.row_count - written
 
     def _begin_merge(self, context: int) -> None:
-        segments = self._segments[context]
+        segments = self._catalogue.segments[context]
         first = _first_to_merge(segments)
         if first is not None:
-            self._merging = _Merging(context, first, Merge(self._engine, segments[first:], self._new_key(context)))
+            self._merging = (context, Merge(self._engine, segments[first:], self._catalogue.new_key(context)))
 
-    def _finish_merge(self, merging: _Merging) -> None:
-        inputs = [segment.key for segment in merging.merge.inputs]
-        stop = merging.first + len(inputs)
-        self._segments[merging.context][merging.first : stop] = [merging.merge.publish()]
-        self._engine.delete(layout.SEGMENTS, inputs)
-        self._garbage += inputs
-        self._unchecked.add(merging.context)
+    def _finish_merge(self, context: int, merge: Merge) -> None:
+        self._catalogue.replace(context, merge.inputs, merge.segment)
+        self._garbage.update(dict.fromkeys(segment.key for segment in merge.inputs))
+        self._unchecked.add(context)
         self._merging = None
 
-    def _delete_slice(self) -> None:
-        """Delete some of the blocks that belong to no segment."""
-        key = self._garbage[-1]
+    def _delete_slice(self) -> int:
+        """Delete some of the blocks that belong to no segment, and return how many."""
+        key = next(iter(self._garbage))
         end = layout.beyond_number(key)
-        if self._engine.delete_range(layout.STREAMS, key, end, SLICE_BLOCKS) < SLICE_BLOCKS:
+        count = self._engine.delete_range(layout.STREAMS, key, end, DELETED_AT_ONCE)
+        if count < DELETED_AT_ONCE:
             self._engine.delete_range(layout.FILTERS, key, end)
-            self._garbage.pop()
+            del self._garbage[key]
+        return count
 
 
 def _first_to_merge(segments: Sequence[Segment]) -> int | None:
-    """Return the place of the oldest of the newest segments that are to become one: all up to a level."""
+    """Return the place of the oldest of the newest segments that are to become one: those of a level and below it."""
     first = len(segments)
     for level in sorted({segment.level for segment in segments}):
+        of_level = 0
         while first and segments[first - 1].level <= level:
             first -= 1
-        if len(segments) - first >= MERGED_AT_ONCE:
+            of_level += segments[first].level == level
+        if of_level >= MERGED_AT_ONCE:
             return first
     return None
 

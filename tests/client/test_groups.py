@@ -10,7 +10,7 @@ import pytest
 from rewind.beginning import NOW
 from rewind.errors import AccessDenied, Closed, InvalidArgument
 from rewind.events import ANY, NewEvent
-from rewind.group_claim import UNPARKED_RETRY_US
+from rewind.group_claim import CAREFUL_US, UNPARKED_RETRY_US
 from rewind.group_member import FULL_US, REPLAYS_MAX, STOP_PATIENCE_US
 from rewind.patience import PATIENCE_US
 from rewind_cluster.client_messages import CLIENT_CODEC, Code, Failed, Refused
@@ -350,6 +350,53 @@ def test_an_event_is_handed_out_again_only_when_the_cluster_knows(one: Any, make
     assert one.cluster.groups.group("mailer", 1).attempts == {1: (1, False)}
 
 
+def test_a_new_owner_is_careful_for_a_moment_only(one: Any, make_worker: Any) -> None:
+    add(one, *"abcd")
+    first = make_worker(one)
+    one.settle()
+    first.take(1)
+    first.die()
+    second = make_worker(one)
+
+    one.advance(GROUP_LEASE_US + SECOND_US)
+    second.take()  # which first has the cluster told
+    one.settle()
+    at_once = second.take()
+    one.advance(CAREFUL_US)
+    later = second.take()
+
+    assert positions(at_once) == [1]
+    assert positions(later) == [2, 3, 4]
+
+
+@pytest.mark.parametrize("verdict", ["ack", "nack", "park"])
+def test_nothing_else_is_handed_out_until_the_end_of_a_suspect_is_known(
+    one: Any, make_worker: Any, verdict: str
+) -> None:
+    add(one, *"abc")
+    worker = make_worker(one)
+    one.settle()
+    worker.take(1)[0].nack(retry_after=0)
+    one.settle()
+    suspect, other = worker.take(2)
+    leader = one.cluster.leading(1)
+
+    leader.paused = True
+    other.ack()
+    one.advance(100_000)  # a report is under way, and it does not tell of the suspect
+    getattr(suspect, verdict)(*["why"][: verdict == "park"])
+    one.settle()
+    before = worker.take()
+    one.resume(leader)
+    still = worker.take()
+    one.settle()
+
+    assert (suspect.attempt, other.attempt) == (2, 1)
+    assert not before
+    assert not still
+    assert positions(worker.take()) == [3]
+
+
 # ── replays ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -600,7 +647,7 @@ def test_an_unheard_coordinator_is_complained_of_and_what_is_held_is_kept(
 
     assert positions(worker.taken) == [1, 2]
     assert worker.holds == [1]
-    assert "asking the coordinator for partitions has failed for" in caplog.text
+    assert "attending at partition 1 has failed for" in caplog.text
 
 
 def test_a_claim_that_another_holds_for_long_is_complained_of(
@@ -640,12 +687,17 @@ def test_a_node_that_answers_nonsense_is_not_believed_nor_asked_without_pause(on
     worker.take(1)[0].ack()
     one.advance(SECOND_US)
     asked = len(said(one, SettleGroup))
+    worker.leave()
+    one.advance(SECOND_US)
+    asked_to_release = len(said(one, SettleGroup)) - asked
     for node in one.cluster.nodes:
         node.answer = None
-    worker.work_for(SECOND_US)
+    one.advance(SECOND_US)
 
     assert asked < 10
-    assert one.cluster.groups.group("mailer", 1).checkpoint == 2
+    assert asked_to_release < 10
+    assert one.cluster.groups.group("mailer", 1).checkpoint == 1
+    assert worker.desk.left
 
 
 def test_a_parked_event_that_cannot_be_read_stops_nothing_else(one: Any, make_worker: Any) -> None:

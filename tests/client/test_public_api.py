@@ -30,6 +30,8 @@ def classes() -> list[type]:
     [
         (rewind.Store, rewind.AsyncStore),
         (rewind.Subscription, rewind.AsyncSubscription),
+        (rewind.Group, rewind.AsyncGroup),
+        (rewind.Delivery, rewind.AsyncDelivery),
         (rewind.EventReader, rewind.AsyncEventReader),
         (rewind.ContextReader, rewind.AsyncContextReader),
         (rewind.connect, rewind.connect_async),

@@ -8,6 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
+from rewind_cluster.errors import DamagedError
 from rewind_cluster.records import Run
 from rewind_node import stream_blocks, stream_segments
 from rewind_node.memory_engine import MemoryEngine
@@ -34,7 +35,7 @@ class IndexModel(RuleBasedStateMachine):
         self.rows: dict[int, dict[str, list[StreamRow]]] = {context: defaultdict(list) for context in CONTEXTS}
         self.new_streams = 0
         self.store.commit()
-        self.index = StreamIndex(1, self.store)
+        self.index = StreamIndex(1, self.store, 0)
 
     def apply(self, context: int, run: Run) -> None:
         self.applied += 1
@@ -75,7 +76,7 @@ class IndexModel(RuleBasedStateMachine):
     @rule(times=st.integers(1, 60))
     def tidy(self, times: int) -> None:
         for _ in range(times):
-            self.index.tidy()
+            self.index.tidy(20)
 
     @rule()
     def commit(self) -> None:
@@ -88,7 +89,7 @@ class IndexModel(RuleBasedStateMachine):
         assert isinstance(engine, MemoryEngine)
         engine.crash()
         self.store = Store(engine)
-        self.index = StreamIndex(1, self.store)
+        self.index = StreamIndex(1, self.store, self.durable_mark)
         self.mark = self.applied = self.durable_mark
         self.frozen = 0
         for context, run in self.log[self.durable_mark :]:
@@ -122,7 +123,37 @@ class IndexModel(RuleBasedStateMachine):
 def test_an_index_of_streams_behaves_like_a_dictionary_whatever_is_merged_or_lost(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(stream_blocks, "BLOCK_BYTES", 300)
+    monkeypatch.setattr(stream_blocks, "VALUE_BYTES_MAX", 400)
     monkeypatch.setattr(stream_segments, "MERGED_AT_ONCE", 3)
 
     run_state_machine_as_test(IndexModel, settings=settings(search(60), stateful_step_count=STEPS))
+
+
+def test_a_stream_that_begins_anew_is_damage_when_it_is_written() -> None:
+    store = Store(MemoryEngine())
+    index = StreamIndex(1, store, 0)
+    index.add(1, Run(1, 1, 1, 0, ["s", "t"], [1, 1], None, None), 1, 5, 50)
+    index.freeze()
+    assert index.write(100)
+    index.thaw(1)
+    index.add(1, Run(1, 3, 1, 0, ["t"], [1], None, None), 2, 5, 50)
+    index.freeze()
+
+    with pytest.raises(DamagedError, match="anew"):
+        index.write(100)
+
+
+def test_rows_of_one_hot_stream_are_written_in_slices() -> None:
+    store = Store(MemoryEngine())
+    index = StreamIndex(1, store, 0)
+    for version in range(1, 3001):
+        index.add(1, Run(1, version, 1, 0, ["hot"], [version], None, None), version, 5, 50)
+    index.freeze()
+
+    slices = 1
+    while not index.write(100):
+        slices += 1
+    index.thaw(3000)
+
+    assert slices >= 30
+    assert [row.first_version for row in index.rows(1, "hot", 0, reverse=False)] == list(range(1, 3001))

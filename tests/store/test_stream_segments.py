@@ -7,7 +7,7 @@ from segments_by_hand import put_segment, run_of, segments_of
 
 from rewind_cluster.errors import DamagedError
 from rewind_cluster.names import STREAM_BYTES_MAX
-from rewind_node.engine import KEY_BYTES_MAX
+from rewind_node.engine import KEY_BYTES_MAX, Engine
 from rewind_node.store import Store, StreamRow
 from rewind_node.store_layout import FILTERS, SEGMENTS, STREAMS, U64_MAX
 from rewind_node.stream_blocks import StreamFilter, marks_of
@@ -22,7 +22,7 @@ def filled(store: Store) -> StreamSegments:
     put_segment(segments, {**others, "s": [StreamRow(1, 3, 10, 0, 100), StreamRow(4, 1, 11, 50, 60)]}, through=11)
     put_segment(segments, {"s": [StreamRow(5, 5, 12, 0, 70)]}, through=12)
     put_segment(segments, {"s": [StreamRow(1, 20, 20, 0, 10)]}, context=2, through=20)
-    put_segment(segments_of(store, 2), {"s": [StreamRow(1, 30, 30, 0, 10)]}, through=30)
+    put_segment(segments_of(store, partition=2), {"s": [StreamRow(1, 30, 30, 0, 10)]}, through=30)
     return segments
 
 
@@ -35,17 +35,22 @@ def versions(segments: StreamSegments, stream: str, after: int = 0, *, reverse: 
     return [row.first_version for row in segments.rows(1, stream, after, reverse=reverse)]
 
 
+def catalogued(engine: Engine) -> list[bytes]:
+    """Return the keys of the segments that count."""
+    return [key for key, _ in engine.scan(SEGMENTS, b"", b"\xff") if len(key) > 2]
+
+
 def tidy(segments: StreamSegments) -> int:
     slices = 0
     while segments.untidy:
-        segments.tidy()
+        segments.tidy(20)
         slices += 1
     return slices
 
 
 def test_a_head_is_that_of_its_stream_alone(store: Store, filled: StreamSegments) -> None:
     assert [head(filled, name) for name in ("s", "s ", "r", "sa", "sb", "zz")] == [9, 2, 2, 2, 0, 0]
-    assert (head(filled, "s", 2), head(filled, "s", 3), head(segments_of(store, 2), "s")) == (20, 0, 30)
+    assert (head(filled, "s", 2), head(filled, "s", 3), head(segments_of(store, 30, partition=2), "s")) == (20, 0, 30)
 
 
 @pytest.mark.parametrize(
@@ -164,9 +169,9 @@ def test_many_segments_become_one_that_holds_the_same(machine: Any, store: Store
     tidy(segments)
     store.commit()
     after = {name: list(segments.rows(1, name, 0, reverse=False)) for name in before}
-    restarted = segments_of(Store(machine.crash()))
+    restarted = segments_of(Store(machine.crash()), 100 * (MERGED_AT_ONCE - 1) + 9)
 
-    assert len(list(machine.engine.scan(SEGMENTS, b"", b"\xff"))) == 1
+    assert len(catalogued(machine.engine)) == 1
     assert len(before) == 30 + MERGED_AT_ONCE
     assert after == before
     assert {name: list(restarted.rows(1, name, 0, reverse=False)) for name in before} == before
@@ -177,10 +182,9 @@ def test_large_segments_are_left_alone_until_there_are_many(store: Store) -> Non
     put_segment(segments, {f"large{number}": run_of(1, 1) for number in range(1000)}, through=1)
     for number in range(MERGED_AT_ONCE):
         put_segment(segments, {f"small{number}": run_of(1, 1)}, through=2 + number)
+        tidy(segments)
 
-    tidy(segments)
-
-    assert len(list(store.engine.scan(SEGMENTS, b"", b"\xff"))) == 2
+    assert len(catalogued(store.engine)) == 2
     assert head(segments, "large7") == head(segments, "small7") == 1
 
 
@@ -189,13 +193,13 @@ def test_segments_that_come_while_others_are_merged_stay_newer(store: Store) -> 
     for number in range(MERGED_AT_ONCE):
         put_segment(segments, {"s": run_of(1 + 90 * number, 90)}, through=1 + number)
     for _ in range(3):
-        segments.tidy()
+        segments.tidy(20)
     put_segment(segments, {"s": run_of(1 + 90 * MERGED_AT_ONCE, 5)}, through=99)
 
     tidy(segments)
 
     assert versions(segments, "s") == list(range(1, 90 * MERGED_AT_ONCE + 6))
-    assert versions(segments_of(store), "s", U64_MAX, reverse=True) == list(range(90 * MERGED_AT_ONCE + 5, 0, -1))
+    assert versions(segments_of(store, 99), "s", U64_MAX, reverse=True) == list(range(90 * MERGED_AT_ONCE + 5, 0, -1))
 
 
 @pytest.mark.parametrize("slices", range(1, 40, 3))
@@ -205,16 +209,16 @@ def test_a_crash_amid_a_merge_loses_nothing_and_leaves_nothing(machine: Any, sto
         put_segment(segments, {"s": run_of(1 + 90 * number, 90), f"t{number}": run_of(1, 60)}, through=1 + number)
     store.commit()
     for _ in range(slices):
-        segments.tidy()
+        segments.tidy(20)
         store.commit()
 
     restarted = Store(machine.crash())
-    survivors = segments_of(restarted)
+    survivors = segments_of(restarted, MERGED_AT_ONCE)
     tidy(survivors)
 
     assert versions(survivors, "s") == list(range(1, 90 * MERGED_AT_ONCE + 1))
     assert [head(survivors, f"t{number}") for number in range(MERGED_AT_ONCE)] == [60] * MERGED_AT_ONCE
-    ((key, _),) = restarted.engine.scan(SEGMENTS, b"", b"\xff")
+    (key,) = catalogued(restarted.engine)
     for table in (STREAMS, FILTERS):
         assert {found[: len(key)] for found, _ in restarted.engine.scan(table, b"", b"\xff")} == {key}
 
@@ -227,7 +231,7 @@ def test_what_an_unfinished_checkpoint_left_does_not_count_and_is_deleted(machin
     store.commit()
 
     restarted = Store(machine.crash())
-    survivors = segments_of(restarted)
+    survivors = segments_of(restarted, 3)
     before = head(survivors, "s")
     put_segment(survivors, {"s": run_of(4, 2)}, through=5)
     tidy(survivors)
@@ -240,13 +244,13 @@ def test_what_an_unfinished_checkpoint_left_does_not_count_and_is_deleted(machin
 @pytest.mark.parametrize("lost", range(5))
 def test_a_lost_block_is_damage_wherever_it_is_missed(store: Store, lost: int) -> None:
     segments = segments_of(store)
-    put_segment(segments, {f"s{number:03}": run_of(1, 1) for number in range(500)}, through=1)
+    put_segment(segments, {f"s{number:03}": run_of(1, 1) for number in range(590)}, through=1)
     keys = [key for key, _ in store.engine.scan(STREAMS, b"", b"\xff")]
     assert len(keys) > 4
     store.engine.delete(STREAMS, [keys[lost]])
 
     damaged = 0
-    for number in range(500):
+    for number in range(590):
         try:
             assert head(segments, f"s{number:03}") == 1
         except DamagedError:
@@ -268,17 +272,75 @@ def test_a_lost_piece_of_a_filter_is_damage(store: Store) -> None:
         assert value is not None
         store.engine.delete(FILTERS, [key])
         with pytest.raises(DamagedError, match="filter"):
-            segments_of(store)
+            segments_of(store, 1)
         store.engine.put(FILTERS, [(key, value)])
 
-    assert head(segments_of(store), "s39999") == 1
+    assert head(segments_of(store, 1), "s39999") == 1
+
+
+@pytest.mark.parametrize("lost", range(4))
+def test_a_lost_row_of_the_catalogue_is_damage(store: Store, lost: int) -> None:
+    segments = segments_of(store)
+    for number in range(3):
+        put_segment(segments, {f"s{number}": run_of(1, 1)}, through=1 + number)
+    assert head(segments_of(store, 3), "s2") == 1
+    keys = [key for key, _ in store.engine.scan(SEGMENTS, b"", b"\xff")]
+    assert len(keys) == 4
+
+    store.engine.delete(SEGMENTS, [keys[lost]])
+
+    with pytest.raises(DamagedError, match="segments"):
+        segments_of(store, 3)
+
+
+@pytest.mark.parametrize("applied", [0, 1, 3, 4])
+def test_segments_that_lead_to_another_mark_are_damage(store: Store, applied: int) -> None:
+    put_segment(segments_of(store), {"s": run_of(1, 2)}, through=2)
+
+    with pytest.raises(DamagedError, match="lead to"):
+        segments_of(store, applied)
+
+
+def test_a_row_is_merged_once_for_each_power_of_eight(store: Store) -> None:
+    segments = segments_of(store)
+    merged = 0
+    for number in range(300):
+        before = len(catalogued(store.engine)) + 1
+        put_segment(segments, {f"s{number}-{each}": run_of(1, 1) for each in range(8)}, through=1 + number)
+        tidy(segments)
+        merged += 8 * max(0, before - len(catalogued(store.engine)))
+
+    assert len(catalogued(store.engine)) < 2 * MERGED_AT_ONCE
+    assert merged < 2 * 300 * 8
+    assert len(segments.names(1, "", None, 10_000)) == 2400
+
+
+def test_many_small_contexts_are_kept_tidy_by_few_turns(store: Store) -> None:
+    segments = segments_of(store)
+    for number in range(30):
+        for context in range(1, 41):
+            put_segment(segments, {"s": run_of(1 + number, 1)}, context=context, through=100 * number + context)
+        for _ in range(60):
+            segments.tidy(128)
+
+    assert len(catalogued(store.engine)) == 40 * (30 // MERGED_AT_ONCE + 30 % MERGED_AT_ONCE)
+
+
+@pytest.mark.parametrize("name", ["order-{:07}", "user-{:x}/basket", "{:032x}", "{:0240}", "x{}"])
+def test_a_block_fits_a_page_and_fills_it(store: Store, name: str) -> None:
+    put_segment(segments_of(store), {name.format(number * 7919): run_of(1, 1) for number in range(3000)}, through=1)
+
+    sizes = [len(value) for _, value in store.engine.scan(STREAMS, b"", b"\xff")]
+
+    assert max(sizes) <= 4080  # of a page of 4,096 bytes with its header
+    assert sum(sizes) / len(sizes) > 3400
 
 
 def test_a_filter_forgets_nothing_and_is_rarely_wrong() -> None:
     names = [f"stream-{number}".encode() for number in range(20_000)]
     found = StreamFilter.empty(10_000)
 
-    found.add(names[:10_000])
+    found.add(marks_of(names[:10_000]))
 
     held = set(found.may_hold_of(marks_of(names)))
     assert held.issuperset(range(10_000))

@@ -20,13 +20,17 @@ from rewind import (
     NOW,
     AppendResult,
     AsyncContextReader,
+    AsyncDelivery,
     AsyncEventReader,
+    AsyncGroup,
     AsyncStore,
     AsyncSubscription,
     Context,
     ContextReader,
+    Delivery,
     Event,
     EventReader,
+    Group,
     NewEvent,
     Store,
     Subscription,
@@ -133,6 +137,23 @@ def subscribing(store: Store) -> None:
     store.subscribe(after=7)  # type: ignore[arg-type]
 
 
+def sharing(store: Store) -> None:
+    with store.group("mailer", max_attempts=3, after=NOW, types={"OrderPlaced"}, prefix="order-", timeout=1) as group:
+        assert_type(group, Group)
+        assert_type(group.name, str)
+        assert_type(group.partitions, tuple[int, ...])
+        for delivery in group:
+            assert_type(delivery, Delivery)
+            assert_type(delivery.event, Event)
+            assert_type(delivery.attempt, int)
+            assert_type(delivery.ack(), bool)
+            assert_type(delivery.nack(retry_after=1.0), bool)
+            assert_type(delivery.park("why"), bool)
+            delivery.park()  # type: ignore[call-arg]
+    group.close(timeout=1)
+    store.group(7)  # type: ignore[arg-type]
+
+
 def the_cluster(store: Store) -> None:
     assert_type(store.create_context("ledger", ordered=True, timeout=1), Context)
     assert_type(store.contexts(timeout=1), list[Context])
@@ -178,6 +199,23 @@ async def subscribing_async(store: AsyncStore) -> None:
             assert_type(subscription.caught_up, bool)
     await subscription.close()
     assert_type(await store.subscribe(after="checkpoint"), AsyncSubscription)
+
+
+async def sharing_async(store: AsyncStore) -> None:
+    async with store.group("mailer", max_attempts=3, after="checkpoint", types=["OrderPlaced"], timeout=1) as group:
+        assert_type(group, AsyncGroup)
+        assert_type(group.name, str)
+        assert_type(group.partitions, tuple[int, ...])
+        async for delivery in group:
+            assert_type(delivery, AsyncDelivery)
+            assert_type(delivery.event, Event)
+            assert_type(delivery.attempt, int)
+            assert_type(await delivery.ack(), bool)
+            assert_type(await delivery.nack(2), bool)
+            if not delivery.park("why"):
+                return
+    await group.close(timeout=1)
+    assert_type(await store.group("mailer"), AsyncGroup)
 
 
 async def the_cluster_async(store: AsyncStore) -> None:

@@ -219,8 +219,15 @@ class Subscriptions:
         return replica if isinstance(replica, DataPartition) and replica.damage is None else None
 
     def _position(self, subscription: Subscription) -> int:
+        """Return the newest position of a subscription's context here, 0 at a replica that is (found to be) damaged."""
         replica = self._replica(subscription)
-        return 0 if replica is None else replica.index.position(subscription.context)
+        if replica is None:
+            return 0
+        try:
+            return replica.index.position(subscription.context)
+        except DamagedError as error:
+            replica.quarantine(str(error))
+            return 0
 
     # Ten times a second.
 

@@ -25,6 +25,7 @@ from rewind_cluster.names import APPEND_EVENTS_MAX
 from rewind_cluster.peer_messages import PEER_CODEC, FetchEntries, PeerHello, PeerStatus
 from rewind_cluster.raft import Role
 from rewind_cluster.raft_messages import ReplicaId
+from rewind_cluster.ranges import Subscribe, SubscriptionEnded
 from rewind_node.memory_engine import MemoryEngine
 from rewind_node.repair import Repair
 from rewind_node.store import ReplicaState, Store
@@ -295,6 +296,24 @@ def test_a_node_that_meets_damage_while_it_stores_its_last_checkpoint_stops_all_
 
     assert victim.core.replicas[partition].damage is not None
     assert all(replica.damage is None for number, replica in victim.core.replicas.items() if number != partition)
+
+
+def test_damage_met_while_news_for_a_subscription_is_looked_for_ends_it_and_not_the_node(cluster, named):
+    client = cluster.client()
+    partition = cluster.partition_of("order-1")
+    client.append("order-1", named("a"), 0, sequence=1)
+    cluster.turns(12_000)
+    restart_all(cluster, client)
+    leader = cluster.await_leader(partition)
+    host = next(host for host in cluster.hosts if host is not leader)
+    client.hello(host)
+    flip(host, "positions", next(key for key, _ in host.engine.scan("positions", b"", b"\xff" * 20)))
+    client.send(host, Subscribe(1, partition, 1, 0, None, "", 1 << 20))
+
+    ended, _ = client.await_message(lambda message: isinstance(message, SubscriptionEnded), host)
+
+    assert ended.code == Code.DAMAGED
+    cluster.until(lambda: partition in host.core.replicas and host.core.replicas[partition].index.position(1) == 1)
 
 
 def test_damage_met_while_a_read_waits_fails_the_read_and_not_the_node(cluster, named):

@@ -52,6 +52,7 @@ FAULT_KINDS: Mapping[str, float] = {
     "duel": 2,
     "hound": 4,
     "swing": 4,
+    "figure-8": 3,
 }
 _CHANGING = ("membership", "duel")
 _ALL = (
@@ -65,6 +66,7 @@ _ALL = (
     "membership",
     "hound",
     "swing",
+    "figure-8",
 )
 _PAIRS = ("cut", "cut-one-way", "drop-connections")
 FAULTS_MIN, FAULTS_MAX = 6, 16
@@ -154,4 +156,5 @@ _DOINGS: Mapping[str, Callable[[Misfortune], None]] = {
     "duel": misfortunes.duel,
     "hound": misfortunes.hound,
     "swing": misfortunes.swing,
+    "figure-8": misfortunes.figure_eight,
 }

@@ -55,7 +55,7 @@ FLAVOURS = (
         memberships_chance=1.0,
     ),
     Flavour("lossy", ("bad-network", "slow-network", "drop-connections", "cut-one-way", "transfer"), worst=0.1),
-    Flavour("elections", ("hound", "swing", "transfer"), nodes=(3, 5), memberships_chance=0.3),
+    Flavour("elections", ("hound", "swing", "figure-8", "transfer"), nodes=(3, 5), memberships_chance=0.3),
     Flavour("stragglers", ("late-requests", "late-answers", "roll", "drop-connections")),
     Flavour("calm", ("transfer", "drop-connections", "pause")),
 )

@@ -9,6 +9,7 @@ from simulator import changes
 from simulator.connection import DIALLER, LISTENER
 from simulator.contests import Hounding, Swing
 from simulator.duels import Duel
+from simulator.eights import FigureEight
 from simulator.host import Host
 from simulator.machine import Machine
 from simulator.promises import may_lose, may_miss
@@ -367,6 +368,11 @@ def hound(it: Misfortune) -> None:
 def swing(it: Misfortune) -> None:
     """Let who leads a partition hang on one voter that comes and goes."""
     Swing(it).begin()
+
+
+def figure_eight(it: Misfortune) -> None:
+    """Let two leaders in turn hold what nobody else does, as in figure 8 of the Raft paper."""
+    FigureEight(it).begin()
 
 
 def duel(it: Misfortune) -> None:

@@ -61,7 +61,7 @@ def events_in(frame: bytes, first: int, last: int, *, reverse: bool = False) -> 
     seen: list[Seen] = []
     for row in unpack_rows(frame, first, last):
         events = unpack_events(row.events)
-        places = zip(row.places(), events.types, events.datas, strict=True)
+        places = zip(zip(*row.by_event(), strict=True), events.types, events.datas, strict=True)
         made = [Seen(*place, kind, data.decode()) for place, kind, data in places]
         seen += reversed(made) if reverse else made
     return seen

@@ -67,8 +67,10 @@ class AsyncContextReader(AsyncIterator[Event]):
             if not self._asked or self._read.full:
                 raise StopAsyncIteration
             self._engine.check_here()
-            partition, future = self._asked.popleft()
-            self._read.take(partition, await future)
+            partition, future = self._asked[0]
+            # Shielded: a caller who gives up and comes back later finds this chunk where it was.
+            self._read.take(partition, await asyncio.shield(future))
+            self._asked.popleft()
             self._ask()
         return event
 

@@ -4,6 +4,8 @@ A checkpoint includes the event that was handed out last. Once that is the last 
 seen, with all that a filter took out of it.
 """
 
+from collections.abc import Iterator
+
 from rewind.events import Event
 from rewind.rows import Rows
 from rewind.tokens import Origin, make_token
@@ -13,11 +15,24 @@ class Cursor:
     """The place of one consumer. `positions`: up to where it has seen each partition, to begin with."""
 
     def __init__(self, origin: Origin, positions: dict[int, int]) -> None:
-        self.positions = dict(positions)
+        self._positions = dict(positions)
         self._origin = origin
         self._events = Rows(0, (), 0).events()
         self._left = 0
         self._through: int | None = None  # where the range ends, or None where checkpoints do not move
+        self._newest: Event | None = None  # handed out, and not in `_positions`
+
+    @property
+    def positions(self) -> dict[int, int]:
+        """Up to where each partition was seen."""
+        self._settle()
+        return self._positions
+
+    def _settle(self) -> None:
+        # Only when somebody asks: most events are followed by another before that.
+        event, self._newest = self._newest, None
+        if event is not None and self._through is not None:
+            self._positions[event.partition] = event.position if self._left else self._through
 
     @property
     def checkpoint(self) -> str:
@@ -32,20 +47,28 @@ class Cursor:
     def enter(self, rows: Rows, through: int | None) -> None:
         """Go on with a range's events. With `through` None the checkpoint stays where it is."""
         assert self.at_end
+        self._settle()
         self._events = rows.events()
         self._left = rows.count
         self._through = through
         if through is not None and self.at_end:
-            self.positions[rows.partition] = through
+            self._positions[rows.partition] = through
 
     def extend(self, through: int) -> None:
         """Let the range that is being handed out reach further, without events."""
+        self._settle()
         self._through = through
 
     def pop(self) -> Event:
         """Return the range's next event; there must be one."""
-        event = next(self._events)
+        event = self._newest = next(self._events)
         self._left -= 1
-        if self._through is not None:
-            self.positions[event.partition] = event.position if self._left else self._through
         return event
+
+    def rest(self) -> Iterator[Event]:
+        """Yield the events that `pop` would return."""
+        while self._left:  # another may have entered the next range since this one was asked last
+            for event in self._events:
+                self._newest = event
+                self._left -= 1
+                yield event

@@ -61,11 +61,24 @@ class ContextReader(Iterator[Event]):
             partition, request = wanted
             self._asked.append((partition, self._engine.start(request)))
 
+    def __iter__(self) -> Iterator[Event]:  # noqa: PYI034 - a generator, for the speed
+        """Return an iterator that goes on where this one is; a loop over it costs less than as many calls of `next`."""
+        yield from self._read.rest()
+        while self._go_on():
+            yield from self._read.rest()
+
     def __next__(self) -> Event:
         while (event := self._read.pop()) is None:
-            if not self._asked or self._read.full:
+            if not self._go_on():
                 raise StopIteration
-            partition, future = self._asked.popleft()
-            self._read.take(partition, self._engine.wait(future))
-            self._ask()
         return event
+
+    def _go_on(self) -> bool:
+        """Take in the next chunk; return False at the end. After an error it is the same error again."""
+        if not self._asked or self._read.full:
+            return False
+        partition, future = self._asked[0]
+        self._read.take(partition, self._engine.wait(future))
+        self._asked.popleft()
+        self._ask()
+        return True

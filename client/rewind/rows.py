@@ -4,9 +4,9 @@ What arrives must be exactly what was asked for: within its range, in order, wit
 and nothing that the filter should have taken out. Whoever asked may then say that the whole range was seen.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import repeat
+from itertools import chain, repeat, starmap
 
 from rewind.events import Event
 from rewind_cluster.columns import ID_BYTES, Events, unpack_events
@@ -49,18 +49,18 @@ class Rows:
     reverse: bool = False
 
     def events(self) -> Iterator[Event]:
-        """Yield the events in order."""
-        for row, events in self.rows:
-            made = self._make(row, events)
-            yield from reversed(list(made)) if self.reverse else made
+        """Return the events in order."""
+        pieces = starmap(self._make, self.rows)
+        return chain.from_iterable(map(reversed, map(list, pieces)) if self.reverse else pieces)
 
     def _make(self, row: EventRow, events: Events) -> Iterator[Event]:
-        ids, types, datas, metadatas = events
-        starts = range(0, len(ids), ID_BYTES)
-        columns = zip(row.places(), types, datas, metadatas or repeat(None), starts, strict=False)
-        for (position, timestamp, stream, version), kind, data, metadata, start in columns:
-            own_id = ids[start : start + ID_BYTES]
-            yield Event(stream, version, kind, data, timestamp, position, self.partition, own_id, metadata)
+        # Zipped and mapped by the interpreter itself, for readers want events by the hundred thousand a second.
+        positions, timestamps, streams, versions = row.by_event()
+        packed_ids, types, datas, metadatas = events
+        ids = [packed_ids[start : start + ID_BYTES] for start in range(0, len(packed_ids), ID_BYTES)]
+        partitions: Iterable[int] = repeat(self.partition, len(ids))
+        columns = (streams, versions, types, datas, timestamps, positions, partitions, ids)
+        return map(Event._make, zip(*columns, metadatas or repeat(None, len(ids)), strict=True))
 
 
 def take_rows(

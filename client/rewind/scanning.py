@@ -9,6 +9,7 @@ so whoever reads the last few events may subscribe from there on.
 """
 
 from collections import deque
+from collections.abc import Iterator
 
 from rewind.cursor import Cursor
 from rewind.errors import ProtocolError
@@ -18,7 +19,7 @@ from rewind.requests import Request
 from rewind.rows import Filter
 from rewind.tokens import Origin
 
-CHUNK_EVENTS_MAX = 1000
+CHUNK_EVENTS_MAX = 4096  # as many as nodes send; events of a common size then come by the MiB
 CHUNK_BYTES_TARGET = 1024 * 1024
 CHUNKS_AHEAD = 4  # on their way at a time: as many nodes as a cluster commonly has are kept busy, with 4 MiB
 
@@ -111,6 +112,12 @@ class ContextRead:
 
     def _what(self, partition: int) -> str:
         return f"reading partition {partition}"
+
+    def rest(self) -> Iterator[Event]:
+        """Yield the events that `pop` would return until the next chunk is needed."""
+        if self._left is None and not self._reverse:
+            return self._cursor.rest()
+        return iter(self.pop, None)
 
     def pop(self) -> Event | None:
         """Return the next event, or None where the next chunk is needed, if any was asked for."""

@@ -113,8 +113,12 @@ class Entry:
         )
 
     @classmethod
-    def decode(cls, data: bytes) -> "Entry":
-        """Return the entry in `data`, every checksum and digest verified, or raise `DamagedError`."""
+    def decode(cls, data: bytes, *, with_digest: bool = True) -> "Entry":
+        """Return the entry in `data`, its checksums and its body's digest verified, or raise `DamagedError`.
+
+        The digest tells one body from another of the same index, which the log's own reader need not fear: without it
+        he is twice as fast.
+        """
         header = memoryview(data)[: HEADER.size]
         (
             kind,
@@ -136,7 +140,7 @@ class Entry:
         (checksum,) = CHECKSUM.unpack_from(data, HEADER.size)
         if crc32(body) != checksum:
             raise DamagedError(f"the body of entry {index} fails its checksum")
-        if digest(body) != body_digest:
+        if with_digest and digest(body) != body_digest:
             raise DamagedError(f"the body of entry {index} fails its digest")
         if entry_format != ENTRY_FORMAT or kind not in _KINDS:
             raise DamagedError(f"entry {index} has unknown kind {kind} or format {entry_format}; upgrade this node")

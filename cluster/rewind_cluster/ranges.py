@@ -9,7 +9,7 @@ filter took or that a range begins with. Rows hold events of their range only, i
 row always ascend.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -160,17 +160,23 @@ class EventRow(NamedTuple):
         """How many events it holds."""
         return size_of(self.counts, len(self.streams))
 
-    def places(self) -> Iterator[tuple[int, int, str, int]]:
-        """Yield position, timestamp, stream and version of each event."""
+    def by_event(self) -> tuple[Sequence[int], Sequence[int], Sequence[str], Sequence[int]]:
+        """Return four columns with an item for each event: positions, timestamps, streams, versions."""
         if self.offsets is not None:
-            for offset, stream, version in zip(self.offsets, self.streams, self.first_versions, strict=True):
-                yield self.position + offset, self.timestamp + offset, stream, version
-            return
-        offset = 0
-        for place, (stream, first) in enumerate(zip(self.streams, self.first_versions, strict=True)):
-            for ahead in range(1 if self.counts is None else self.counts[place]):
-                yield self.position + offset, self.timestamp + offset, stream, first + ahead
-                offset += 1
+            positions, timestamps = ([first + offset for offset in self.offsets] for first in self[:2])
+            return positions, timestamps, self.streams, self.first_versions
+        streams, versions = self.streams, self.first_versions
+        if self.counts is not None:
+            parts = list(zip(streams, versions, self.counts, strict=True))
+            streams = [stream for stream, _, count in parts for _ in range(count)]
+            versions = [first + ahead for _, first, count in parts for ahead in range(count)]
+        count = len(streams)
+        return (
+            range(self.position, self.position + count),
+            range(self.timestamp, self.timestamp + count),
+            streams,
+            versions,
+        )
 
     def unpack_events(self) -> Events:
         """Return the events, their shape verified, or raise `ProtocolError`."""

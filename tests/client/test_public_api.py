@@ -12,7 +12,7 @@ import pytest
 import rewind
 
 WHOLE_API = Path(__file__).parents[1] / "typing" / "whole_api.py"
-OF_THE_SHELLS = {"open_context"}  # not for users
+OF_THE_SHELLS = {"open_context", "packed_id", "packed_metadata"}  # not for users
 OTHERS = ("lmdb", "opentelemetry", "prometheus_client", "rewind_node", "starlette", "structlog", "uvicorn")
 
 

@@ -25,8 +25,8 @@ def test_rows_come_back_as_they_were_packed():
     rows = unpack_rows(frame(WHOLE, CUT), 1, 100)
 
     assert [tuple(row) for row in rows] == [tuple(WHOLE), tuple(CUT)]
-    assert list(rows[0].places()) == [(11, 500, "a", 1), (12, 501, "a", 2), (13, 502, "b", 7)]
-    assert list(rows[1].places()) == [(11, 500, "a", 1), (13, 502, "b", 7)]
+    assert list(zip(*rows[0].by_event(), strict=True)) == [(11, 500, "a", 1), (12, 501, "a", 2), (13, 502, "b", 7)]
+    assert list(zip(*rows[1].by_event(), strict=True)) == [(11, 500, "a", 1), (13, 502, "b", 7)]
     assert [row.unpack_events().event_count for row in rows] == [3, 2]
 
 
@@ -35,7 +35,7 @@ def test_a_row_without_counts_has_an_event_for_each_part():
 
     (back,) = unpack_rows(frame(row), 11, 12)
 
-    assert list(back.places()) == [(11, 500, "a", 1), (12, 501, "b", 7)]
+    assert list(zip(*back.by_event(), strict=True)) == [(11, 500, "a", 1), (12, 501, "b", 7)]
 
 
 def test_later_versions_may_add_to_a_row():

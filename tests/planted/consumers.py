@@ -92,10 +92,10 @@ PLANTS = (
         ("everything", "calm", "crashes"),
         (
             Change(
-                Cursor.pop,
+                Cursor._settle,
                 """
-                - self.positions[event.partition] = event.position if self._left else self._through
-                + self.positions[event.partition] = self._through
+                - self._positions[event.partition] = event.position if self._left else self._through
+                + self._positions[event.partition] = self._through
                 """,
             ),
         ),
@@ -138,10 +138,10 @@ PLANTS = (
                 """,
             ),
             Change(
-                Cursor.pop,
+                Cursor._settle,
                 """
-                - self.positions[event.partition] = event.position if self._left else self._through
-                + self.positions[event.partition] = event.position
+                - self._positions[event.partition] = event.position if self._left else self._through
+                + self._positions[event.partition] = event.position
                 """,
             ),
         ),

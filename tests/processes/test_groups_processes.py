@@ -1,6 +1,10 @@
-"""Consumer groups of real processes on a real cluster: members and nodes are killed, and every event is dealt with."""
+"""Consumer groups of real processes on a real cluster: members and nodes are killed, and every event is dealt with.
+
+`SOAK_KILLS` says how many leaders are killed under load, and twice as many members: `tox -e soak` has twenty.
+"""
 
 import asyncio
+import os
 import subprocess
 import sys
 import time
@@ -24,7 +28,9 @@ pytestmark = pytest.mark.processes
 
 WORKER = Path(__file__).with_name("group_worker.py")
 STREAMS = 40
-LOAD_S = 16.0
+TURNS = 2 * int(os.environ.get("SOAK_KILLS", "2"))
+TURN_S = 4.0
+IDLE_TURNS_MAX = 5  # of a partition: a lease, the patience of a new coordinator, and more deaths meanwhile
 RATE = 400  # events a second: the nodes and the workers share the machine
 
 
@@ -63,6 +69,11 @@ class Workers:
     def lines(self) -> list[list[str]]:
         """Return stream, version, place, attempt and process of all that was done, in order."""
         return [line.split() for line in self.path.read_text().splitlines()]
+
+    def reached(self) -> dict[str, int]:
+        """Return the newest position of each partition that was done."""
+        places = [line[2].split(":") for line in self.lines()]
+        return {partition: int(position) for partition, position in sorted(places, key=lambda place: int(place[1]))}
 
     def done(self) -> list[tuple[str, int]]:
         """Return stream and version of all that was done, in order."""
@@ -118,12 +129,20 @@ async def test_every_event_is_dealt_with_though_members_and_a_node_are_killed(
     stop = asyncio.Event()
     async with rewind.connect_async(cluster.url, timeout=30) as store:
         load = asyncio.create_task(append(store, stop))
-        for turn in range(4):
-            await asyncio.sleep(LOAD_S / 4)
+        idle_turns = Counter[str]()
+        reached: dict[str, int] = {}
+        for turn in range(TURNS):
+            await asyncio.sleep(TURN_S)
             workers.kill(members.pop(0))
             members.append(workers.start(clients[turn % 3]))
-            if turn == 1:
-                cluster.kill(await asyncio.to_thread(cluster.leader, 1))
+            if turn % 2:
+                victim = await asyncio.to_thread(cluster.leader, 1 + turn // 2 % 3)
+                cluster.kill(victim)
+                await asyncio.to_thread(cluster.wait_replaced, victim)
+                await cluster.restart([victim])
+            before, reached = reached, await asyncio.to_thread(workers.reached)
+            idle_turns = Counter({each: idle_turns[each] + 1 for each in before if before[each] == reached[each]})
+            assert max(idle_turns.values(), default=0) <= IDLE_TURNS_MAX, "a partition is stuck"
         stop.set()
         count = await load
 

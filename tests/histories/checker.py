@@ -11,6 +11,7 @@ What is checked, of each partition:
 * each read saw what stands in the log, and no torn batch (`reading`);
 * each subscription and each `read_all` gave the events between its checkpoints that match its filter, all, in order and
   once, whatever the cluster went through meanwhile (`scanning`);
+* consumer groups: nothing is skipped, settled without a reason or by others than the owner (`grouping`);
 * all of them, save reads of any replica, took effect between their beginning and their end, in the log's order, as if
   one after the other (`timeline`). That order is one for all streams of a partition, and none spans two partitions.
 
@@ -27,7 +28,8 @@ from histories.answers import (
     check_pipelines,
 )
 from histories.authors import Appends, Authors
-from histories.history import History, Outcome, ReadDone, ScanDone
+from histories.grouping import Groups
+from histories.history import AppendDone, History, Outcome, ReadDone, ScanDone
 from histories.logs import StoredEntry, StoredLog
 from histories.reading import Readings
 from histories.replicas import check_replicas, copies_of, final_log
@@ -38,12 +40,17 @@ from histories.violations import Kind, Violation
 
 
 def check(
-    history: History, logs: Sequence[StoredLog], *, voters: int | None = None, copies: int | None = None
+    history: History,
+    logs: Sequence[StoredLog],
+    *,
+    voters: int | None = None,
+    copies: int | None = None,
+    steady: bool = True,
 ) -> list[Violation]:
     """Return every broken promise, by partition.
 
     `voters`: see `histories.replicas`. `copies`: on how many replicas each acknowledged append must stand, where more
-    is known than that they are committed.
+    is known than that they are committed. `steady`: see `histories.grouping`.
     """
     own: defaultdict[int, History] = defaultdict(History)
     for operation in history:
@@ -55,6 +62,7 @@ def check(
         violations += check_replicas(replicas, final)
         partition_check = _Partition(partition, final, own[partition])
         violations += partition_check.violations
+        violations += partition_check.group_violations(replicas, final, own[partition], steady=steady)
         if copies is not None:
             violations += partition_check.missing_copies(replicas, final, copies)
     return violations
@@ -67,7 +75,7 @@ class _Partition:
         appends = history.appends
         self._acknowledged = [append for append in appends if append.outcome is Outcome.OK]
         known = Appends(appends)
-        stored = Stored(partition, known.with_contents(final), known.count_parts)
+        self._stored = stored = Stored(partition, known.with_contents(final), known.count_parts)
         readings = Readings(stored, history.reads)
         scans = Scans(stored, history.scans)
         refusals = [bounds_of_refusal(append, stored) for append in appends if append.outcome is Outcome.REFUSED]
@@ -90,6 +98,14 @@ class _Partition:
             ),
         ]
 
+    def group_violations(
+        self, replicas: Sequence[StoredLog], final: Sequence[StoredEntry], history: History, *, steady: bool
+    ) -> list[Violation]:
+        """Return what is wrong with consumer groups, if there are any."""
+        if not (history.members or history.said or any(entry.groups for entry in final)):
+            return []
+        return Groups(final, replicas, self._stored, history.members, history.said, steady=steady).violations
+
     def missing_copies(
         self, replicas: Sequence[StoredLog], final: Sequence[StoredEntry], copies: int
     ) -> Iterator[Violation]:
@@ -110,11 +126,13 @@ def _late(late: Bounds, shown: Bounds, stored: Stored) -> Violation:
     other = _place(late.most + 1, stored)
     if isinstance(late.operation, ReadDone | ScanDone):
         return Violation(Kind.STALE_READ, f"{text}, which misses {late.why} at {other}", operations)
+    assert isinstance(late.operation, AppendDone)
     if late.operation.outcome is Outcome.REFUSED:
         return Violation(Kind.FALSE_REFUSAL, f"{text}; from {other} on it is not true that {late.why}", operations)
     text = f"{text}, which stands at {other}"
     if isinstance(shown.operation, ReadDone | ScanDone):
         return Violation(Kind.FUTURE_READ, text, operations)
+    assert isinstance(shown.operation, AppendDone)
     kind = Kind.FALSE_REFUSAL if shown.operation.outcome is Outcome.REFUSED else Kind.WRONG_PLACE
     return Violation(kind, text, operations)
 

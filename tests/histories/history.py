@@ -15,6 +15,8 @@ from enum import StrEnum
 from itertools import chain
 from typing import Any, NamedTuple
 
+from histories.group_history import GroupSaid, Handed, MemberDone, packed_said, unpacked_said
+
 ANY = -1  # `expected` of an append that takes whatever version the stream has
 
 
@@ -165,7 +167,7 @@ class ScanDone:
     whole: bool = False
 
 
-Operation = AppendDone | ReadDone | ScanDone
+Operation = AppendDone | ReadDone | ScanDone | MemberDone | GroupSaid
 
 
 @dataclass(slots=True)
@@ -175,6 +177,8 @@ class History:
     appends: list[AppendDone] = field(default_factory=list)
     reads: list[ReadDone] = field(default_factory=list)
     scans: list[ScanDone] = field(default_factory=list)
+    members: list[MemberDone] = field(default_factory=list)
+    said: list[GroupSaid] = field(default_factory=list)
 
     def add(self, operation: Operation) -> None:
         """Take in one operation that has ended."""
@@ -182,20 +186,26 @@ class History:
             self.appends.append(operation)
         elif isinstance(operation, ReadDone):
             self.reads.append(operation)
-        else:
+        elif isinstance(operation, ScanDone):
             self.scans.append(operation)
+        elif isinstance(operation, MemberDone):
+            self.members.append(operation)
+        else:
+            self.said.append(operation)
 
     def __iter__(self) -> Iterator[Operation]:
-        return chain(self.appends, self.reads, self.scans)
+        return chain(self.appends, self.reads, self.scans, self.members, self.said)
 
     def __len__(self) -> int:
-        return len(self.appends) + len(self.reads) + len(self.scans)
+        return sum(1 for _ in self)
 
     def lines(self) -> Iterator[str]:
         """Yield each operation as a line of JSON, without its end."""
         yield from (_line("append", operation) for operation in self.appends)
         yield from (_line("read", operation) for operation in self.reads)
         yield from (_line("scan", operation) for operation in self.scans)
+        yield from (_line("member", operation) for operation in self.members)
+        yield from (_line("said", operation) for operation in self.said)
 
     @classmethod
     def of_lines(cls, lines: Iterable[str]) -> "History":
@@ -209,6 +219,8 @@ class History:
 
 def _line(kind: str, operation: Operation) -> str:
     fields = {each.name: getattr(operation, each.name) for each in dataclasses.fields(operation)}
+    if isinstance(operation, GroupSaid):
+        fields["said"] = packed_said(operation.said)
     return json.dumps({"kind": kind} | fields, separators=(",", ":"), ensure_ascii=False)  # named tuples are arrays
 
 
@@ -244,4 +256,21 @@ def _scan(fields: dict[str, Any]) -> ScanDone:
     )
 
 
-_OF_FIELDS: dict[str, Callable[[dict[str, Any]], Operation]] = {"append": _append, "read": _read, "scan": _scan}
+def _member(fields: dict[str, Any]) -> MemberDone:
+    types = fields["types"]
+    handed = tuple(Handed(*each) for each in fields["handed"])
+    return MemberDone(**fields | {"handed": handed, "types": None if types is None else tuple(types)})
+
+
+def _said(fields: dict[str, Any]) -> GroupSaid:
+    attempts = tuple((position, count) for position, count in fields["attempts"])
+    return GroupSaid(**fields | {"said": unpacked_said(fields["said"]), "attempts": attempts})
+
+
+_OF_FIELDS: dict[str, Callable[[dict[str, Any]], Operation]] = {
+    "append": _append,
+    "read": _read,
+    "scan": _scan,
+    "member": _member,
+    "said": _said,
+}

@@ -16,8 +16,10 @@ from histories.recording import digest_of
 from rewind_cluster.columns import ID_BYTES, Events, starts, unpack_events
 from rewind_cluster.entry import Entry, EntryKind
 from rewind_cluster.errors import DamagedError
+from rewind_cluster.group_records import Operation, unpack_operation
 from rewind_cluster.names import CONTROL
 from rewind_cluster.records import RecordKind, Run, iterate_body, unpack_run
+from rewind_node.groups import GroupTable
 from rewind_node.store import Store
 
 
@@ -41,20 +43,43 @@ class StoredAppend(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StoredEntry:
-    """One entry. `digest` is its header's, in hexadecimal digits; it seals all entries before."""
+    """One entry. `digest` is its header's, in hexadecimal digits; it seals all entries before.
+
+    `groups`: what happens to consumer groups; a dump does not tell.
+    """
 
     index: int
     term: int
     digest: str
     context: int = 0
     appends: tuple[StoredAppend, ...] = ()
+    groups: tuple[Operation, ...] = ()
+
+
+class GroupView(NamedTuple):
+    """A consumer group's state in one partition.
+
+    By position: `failed`, the attempts and whether it waits; `parked`, the attempts and the replays that were begun.
+    """
+
+    checkpoint: int
+    owner: str
+    epoch: int
+    max_attempts: int
+    settled: tuple[tuple[int, int], ...]
+    failed: dict[int, tuple[int, bool]]
+    parked: dict[int, tuple[int, int]]
+
+
+GroupViews = dict[tuple[int, str], GroupView]  # by context and group
 
 
 @dataclass(slots=True)
 class StoredLog:
     """One replica. `node` is for people. `committed`: up to which index it is known to be committed.
 
-    `damage`: what of it could not be read, a line each.
+    `damage`: what of it could not be read, a line each. `groups`: the states of consumer groups as of `committed`, None
+    where they are not known.
     """
 
     node: str
@@ -62,6 +87,7 @@ class StoredLog:
     committed: int = 0
     entries: list[StoredEntry] = field(default_factory=list)
     damage: list[str] = field(default_factory=list)
+    groups: GroupViews | None = None
 
 
 def log_of_store(store: Store, partition: int, node: str, committed: int | None = None) -> StoredLog:
@@ -83,11 +109,30 @@ def log_of_store(store: Store, partition: int, node: str, committed: int | None 
 
 def _stored_entry(entry: Entry) -> StoredEntry:
     appends: list[StoredAppend] = []
+    groups: list[Operation] = []
     if entry.kind is EntryKind.RECORDS:
         for record in iterate_body(entry.body):
             if record.kind == RecordKind.RUN:
                 appends += _stored_appends(entry, unpack_run(record.payload), unpack_events(record.events))
-    return StoredEntry(entry.index, entry.term, entry.digest.hex(), entry.context, tuple(appends))
+            elif record.kind == RecordKind.GROUP:
+                groups.append(unpack_operation(record.payload))
+    return StoredEntry(entry.index, entry.term, entry.digest.hex(), entry.context, tuple(appends), tuple(groups))
+
+
+def views_of(table: GroupTable) -> GroupViews:
+    """Return the groups that a replica holds."""
+    return {
+        key: GroupView(
+            state.checkpoint,
+            state.owner.hex(),
+            state.epoch,
+            state.max_attempts,
+            tuple(state.settled),
+            {position: (failures.attempts, failures.waiting) for position, failures in sorted(state.failed.items())},
+            {position: (parked.attempts, parked.replay) for position, parked in sorted(state.parked.items())},
+        )
+        for key, state in sorted(table.items())
+    }
 
 
 def _stored_appends(entry: Entry, run: Run, events: Events) -> Iterator[StoredAppend]:

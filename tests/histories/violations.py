@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from histories.group_history import GroupSaid, MemberDone
 from histories.history import ANY, AppendDone, Operation, Part, ReadDone, ScanDone
 
 
@@ -31,6 +32,11 @@ class Kind(StrEnum):
     DIVERGED_REPLICA = "diverged replica"
     DAMAGED_REPLICA = "damaged replica"
     MISSING_COPY = "missing copy"  # acknowledged, and on fewer replicas than it must be
+    GROUP_STATE = "group state"  # a replica's state of a group is not what its log leads to
+    FENCING = "fencing"  # a member acted on a claim that was not its own, or was over, or is told so of one that is not
+    UNEARNED = "unearned settlement"  # settled, and no application had dealt with it
+    LOST_SETTLEMENT = "lost settlement"  # told to the application as counting, and released without it
+    ATTEMPTS = "attempts"  # a delivery counts otherwise than what has failed before
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +57,11 @@ def describe(operation: Operation) -> str:
     who = f"client {operation.client}, operation {operation.number}, {operation.begun_us} us to {ended}"
     if isinstance(operation, AppendDone):
         told = _append(operation)
+    elif isinstance(operation, MemberDone):
+        told = f"member {operation.member} of group {operation.group}: {len(operation.handed)} deliveries"
+    elif isinstance(operation, GroupSaid):
+        answer = "no answer" if operation.ended_us is None else "taken" if operation.taken else "the claim is over"
+        told = f"{operation.said}: {answer}"
     else:
         told = _read(operation) if isinstance(operation, ReadDone) else _scan(operation)
     return f"{who}, partition {operation.partition}, context {operation.context}: {told}"

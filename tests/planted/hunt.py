@@ -11,13 +11,16 @@ from dataclasses import dataclass
 from itertools import count, islice
 
 from histories.violations import Kind
-from simulator.findings import CALL_NEVER_ENDS, CONSUMER_BEHIND, NO_CATCH_UP, NO_SERVICE, TERMS_RISE
+from simulator.findings import CALL_NEVER_ENDS, CONSUMER_BEHIND, GROUP_BEHIND, NO_CATCH_UP, NO_SERVICE, TERMS_RISE
 from simulator.flavours import draw_plan, flavour_of
+from simulator.group_operations import has_groups
 from simulator.run import run
 
 from planted.plant import Plant, planted
 
-COUNTED = frozenset({*map(str, Kind), CALL_NEVER_ENDS, CONSUMER_BEHIND, NO_CATCH_UP, NO_SERVICE, TERMS_RISE})
+COUNTED = frozenset(
+    {*map(str, Kind), CALL_NEVER_ENDS, CONSUMER_BEHIND, GROUP_BEHIND, NO_CATCH_UP, NO_SERVICE, TERMS_RISE}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +48,9 @@ class Catch:
 
 
 def seeds_of(plant: Plant) -> Iterator[int]:
-    """Yield the campaign's seeds from 1 on that are of a plant's flavours."""
-    return (seed for seed in count(1) if flavour_of(seed).name in plant.flavours)
+    """Yield the campaign's seeds from 1 on that are of a plant's flavours, and have groups where it is in those."""
+    seeds = (seed for seed in count(1) if flavour_of(seed).name in plant.flavours)
+    return (seed for seed in seeds if has_groups(draw_plan(seed).operations)) if plant.in_groups else seeds
 
 
 def hunt(plant: Plant, seeds_max: int) -> Catch:

@@ -39,7 +39,8 @@ class Change:
 class Plant:
     """One bug. `promise`: the number of the promise in DESIGN.md, section 2, that it breaks; 0 for the cluster's peace.
 
-    `flavours`: those of `simulator.flavours` whose seeds are likely to show it.
+    `flavours`: those of `simulator.flavours` whose seeds are likely to show it; with `in_groups` those of them that
+    have consumer groups.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Plant:
     promise: int
     flavours: tuple[str, ...]
     changes: tuple[Change, ...]
+    in_groups: bool = False
 
 
 @contextmanager

@@ -4,7 +4,9 @@ from collections import Counter
 
 import pytest
 from histories.history import Outcome as Answer
+from simulator.fates import fate_of
 from simulator.flavours import FLAVOURS, draw_plan, flavour_of
+from simulator.group_operations import GROUP_KINDS
 from simulator.operations import BEGINNINGS, KINDS
 from simulator.plan import Operation
 from simulator.run import Outcome, run
@@ -13,11 +15,19 @@ CALM_SEED, CUTS_SEED = (
     next(seed for seed in range(len(FLAVOURS)) if flavour_of(seed).name == name) for name in ("calm", "cuts")
 )
 
+GROUPS_SEED = 14  # cuts, and two groups, one of which an operator resets
+
 
 @pytest.fixture(scope="module")
 def outcome() -> Outcome:
     """Return what a seed with cuts came to."""
     return run(draw_plan(CUTS_SEED))
+
+
+@pytest.fixture(scope="module")
+def of_groups() -> Outcome:
+    """Return what a seed with consumer groups came to."""
+    return run(draw_plan(GROUPS_SEED))
 
 
 def is_recorded(operation: Operation) -> bool:
@@ -49,7 +59,7 @@ def test_operations_go_on_during_the_faults_and_after_the_last(seed):
 def test_every_kind_of_operation_is_drawn():
     drawn = Counter(operation.kind for seed in range(10) for operation in draw_plan(seed).operations)
 
-    assert set(drawn) == set(KINDS)
+    assert set(drawn) == {*KINDS, *GROUP_KINDS}
 
 
 def test_all_that_was_planned_is_done_and_recorded(outcome):
@@ -156,3 +166,62 @@ def test_a_calm_run_loses_nothing_and_refuses_no_service():
 
     assert not outcome.findings
     assert outcome.counts["operations"]["append ok"] > 50
+
+
+def members_of(seed: int) -> list[Operation]:
+    """Return the members of consumer groups that a seed has."""
+    return [operation for operation in draw_plan(seed).operations if operation.kind == "member"]
+
+
+def test_every_second_or_third_seed_has_consumer_groups_of_several_members_on_several_machines():
+    drawn = [members for seed in range(100) if (members := members_of(seed))]
+
+    assert 30 <= len(drawn) <= 50
+    assert all(len(members) >= 2 for members in drawn)
+    assert all(len({each.client for each in members}) >= 2 for members in drawn)
+    assert {each.arguments["context"] for members in drawn for each in members} == {"default", "ordered"}
+
+
+def test_all_members_of_a_group_want_the_same_and_one_of_them_stays_to_the_end():
+    alike = ("context", "after", "types", "prefix", "max_attempts", "fates")
+    for seed in range(60):
+        groups: dict[str, list[dict[str, object]]] = {}
+        for member in members_of(seed):
+            groups.setdefault(member.arguments["group"], []).append(member.arguments)
+
+        for members in groups.values():
+            assert all(each[name] == members[0][name] for each in members for name in alike)
+            assert [None] in [each["lives"] for each in members]
+
+
+def test_members_come_and_go_and_take_over_what_others_have_failed_at(of_groups):
+    members = of_groups.history.members
+    handed = [each for done in members for each in done.handed]
+
+    assert not of_groups.findings
+    assert len({done.member for done in members}) > 6
+    assert len({each.epoch for each in handed}) > 6
+    assert {each.verdict for each in handed} >= {"ack", "nack", "park"}
+    assert {each.attempt for each in handed} >= {1, 2, 3}
+
+
+def test_what_members_and_operators_tell_the_cluster_is_overheard(of_groups):
+    said = of_groups.history.said
+
+    assert {type(each.said).__name__ for each in said} == {"Claim", "Settle", "Reset", "Replay"}
+    assert sum(each.taken for each in said) > len(said) / 2
+    assert any(each.ended_us is None for each in said)
+
+
+def test_what_comes_of_an_event_is_the_same_at_every_member_and_rarely_bad():
+    shares = {"flaky": 500, "hopeless": 100, "bad": 100, "slow": 50, "deadly": 30}
+
+    fates = [fate_of(f"event {number}", shares, 1, replayed=False) for number in range(5_000)]
+    again = [fate_of(f"event {number}", shares, 1, replayed=False) for number in range(5_000)]
+
+    verdicts = Counter(fate.verdict for fate in fates)
+    assert fates == again
+    assert 200 < verdicts["nack"] < 400
+    assert 20 < verdicts["park"] < 90
+    assert 5 < verdicts["deadly"] < 30
+    assert 10 < sum(fate.more_us > 0 for fate in fates) < 45

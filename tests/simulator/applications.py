@@ -18,7 +18,9 @@ from rewind.requests import Call, Request
 from rewind.tokens import make_token
 from simulator.client_machine import ClientMachine
 from simulator.context_readers import ContextReader
+from simulator.members import Worker
 from simulator.operations import ORDERED_CONTEXT
+from simulator.operators import operate
 from simulator.pinning import PinnedReader
 from simulator.plan import Operation
 from simulator.progress import Progress
@@ -47,9 +49,10 @@ class Application:
         self.recorder = recorder
         self.calls: dict[str, Calls] = {}  # by the context's name
         self.subscribers: list[Subscriber] = []
+        self.workers: list[Worker] = []
         self.everybody = everybody
         self._pinned = pinned
-        self._seed = seed
+        self.seed = seed
         self._own = Progress()
         self._versions: dict[tuple[int, str], int] = {}
         self._waiting: list[Operation] = []
@@ -67,6 +70,11 @@ class Application:
     def ready(self) -> bool:
         """Whether both contexts are open."""
         return "ordered" in self.calls
+
+    @property
+    def consumers(self) -> list[Subscriber | Worker]:
+        """Its subscriptions and memberships, those that have ended included."""
+        return [*self.subscribers, *self.workers]
 
     def left(self) -> list[str]:
         """Return what is under way or waits, for people."""
@@ -101,8 +109,8 @@ class Application:
 
     def _created(self, context: Context) -> None:
         self._use("ordered", context)
-        for subscriber in self.subscribers:
-            subscriber.begin()
+        for consumer in self.consumers:
+            consumer.begin()
         self._do_waiting()
 
     def _use(self, name: str, context: Context) -> None:
@@ -154,8 +162,8 @@ class Application:
         self._life += 1
         self._paused = False
         self.calls = {}
-        for subscriber in self.subscribers:
-            subscriber.killed()
+        for consumer in self.consumers:
+            consumer.killed()
         self.recorder.abandon_all()
         self.machine.resume()
         self.machine.restart()
@@ -190,7 +198,7 @@ class Application:
         """Make an append, the operation's one at `place`; where its outcome stays unknown, make it again."""
         arguments = operation.arguments
         parts = [
-            (stream, new_events(self._seed, operation, place, number, count), expected)
+            (stream, new_events(self.seed, operation, place, number, count), expected)
             for number, ((stream, count, _), expected) in enumerate(zip(arguments["parts"], expectations, strict=True))
         ]
         calls = self.calls[arguments["context"]]
@@ -301,6 +309,14 @@ class Application:
         self.subscribers.append(subscriber)
         subscriber.begin()
 
+    def _member(self, operation: Operation) -> None:
+        worker = Worker(self, operation)
+        self.workers.append(worker)
+        worker.begin()
+
+    def _operate(self, operation: Operation) -> None:
+        operate(self, operation)
+
 
 _DO: dict[str, Callable[[Application, Operation], None]] = {
     "append": Application._append,
@@ -312,4 +328,6 @@ _DO: dict[str, Callable[[Application, Operation], None]] = {
     "pinned": Application._pin,
     "read_all": Application._read_all,
     "subscribe": Application._subscribe,
+    "member": Application._member,
+    "operate": Application._operate,
 }

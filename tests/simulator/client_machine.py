@@ -24,6 +24,7 @@ CALL_TIMEOUT_US = 10_000_000
 ASK_TIMEOUT_US = 5_000_000
 
 Done = Callable[[Call], None]
+Overhear = Callable[[str, bytes], None]  # a node's address, and the first frame of a message to or from it
 OnAnswer = Callable[[Any, Sequence[bytes]], None]
 
 
@@ -35,6 +36,7 @@ class ClientMachine(Machine):
         self.random = source(world.seed, f"client-{name}")
         self.session: Session
         self.calls: Calls | None = None
+        self.overhear: Overhear | None = None  # what the session and nodes say to each other
         self._dials: dict[str, tuple[int, Dial]] = {}
         self._inbox: list[Call | Callable[[int], None]] = []
         self._under_way: dict[Call, Done | None] = {}
@@ -144,7 +146,10 @@ class ClientMachine(Machine):
     def _receive(self, session: Session, now_us: int) -> None:
         for address, (_, dial) in self._dials.items():
             while dial.messages:
-                session.received(address, dial.messages.popleft(), now_us)
+                frames = dial.messages.popleft()
+                if self.overhear is not None:
+                    self.overhear(address, frames[0])
+                session.received(address, frames, now_us)
             events, dial.events = dial.events, []
             for is_up in events:
                 (session.connected if is_up else session.disconnected)(address, now_us)
@@ -166,6 +171,8 @@ class ClientMachine(Machine):
         connection = found[1].connection if found is not None else None
         if connection is not None:
             for frames in messages:
+                if self.overhear is not None:
+                    self.overhear(address, frames[0])
                 self.world.network.send(connection, DIALLER, list(frames), self.world.now_us)
 
     def _complete(self, call: Call) -> None:

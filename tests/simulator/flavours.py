@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from simulator.faults import FAULT_KINDS, draw_faults
+from simulator.group_operations import draw_group_operations
 from simulator.network import CALM, NetworkProfile
 from simulator.operations import draw_operations
 from simulator.plan import Plan, Shape
@@ -78,6 +79,8 @@ def draw_plan(seed: int) -> Plan:
         faults = [replace(fault, at_us=early[i]) if i in hurried else fault for i, fault in enumerate(faults)]
         faults.sort(key=lambda fault: fault.at_us)
     operations = draw_operations(source(seed, "operations"), shape)
+    operations += draw_group_operations(source(seed, "groups"), shape, len(operations))
+    operations.sort(key=lambda operation: operation.at_us)
     sender, receiver = random.sample(range(shape.nodes), 2)
     cut = (sender, receiver) if random.random() < KEPT_CUT_CHANCE else None
     return Plan(seed, shape, tuple(faults), tuple(operations), cut)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from uuid import UUID
 
+from histories.group_history import GroupSaid, MemberDone
 from histories.history import AppendDone, Part, ReadDone, ScanDone, SeenEvent
 from histories.recording import append_done, part_of, seen_event
 
@@ -78,6 +79,8 @@ class Records:
     appends: list[AppendDone] = field(default_factory=list)
     reads: list[ReadDone] = field(default_factory=list)
     scans: list[ScanDone] = field(default_factory=list)
+    members: list[MemberDone] = field(default_factory=list)
+    said: list[GroupSaid] = field(default_factory=list)
     operations: dict[Tag, Operation] = field(default_factory=dict)
     surprises: list[str] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)  # by kind and outcome
@@ -92,6 +95,11 @@ class Recorder:
         self._records = records
         self._client = machine * LIVES_MAX
         self._numbers = 0
+
+    @property
+    def client(self) -> int:
+        """The number of the client of the history that the machine is at the moment."""
+        return self._client
 
     def _begin(self, opened: Opened) -> Tag:
         self._numbers += 1
@@ -220,8 +228,18 @@ class Recorder:
         who = {"client": done.client, "number": done.number, "partition": done.partition}
         self._world.note("scanned", **who, events=len(done.events), after=done.after, through=through)
 
+    def was_member(self, done: MemberDone) -> None:
+        """Record what a member of a group was handed out in one partition."""
+        self._records.members.append(done)
+        counts = self._records.counts
+        counts["deliveries"] += len(done.handed)
+        for handed in done.handed:
+            counts[f"deliveries {handed.verdict or 'left'}{'' if handed.counts else ' in vain'}"] += 1
+        who = {"client": done.client, "number": done.number, "partition": done.partition, "member": done.member}
+        self._world.note("was-member", **who, group=done.group, handed=len(done.handed))
+
     def surprise(self, tag: Tag, error: RewindError) -> None:
-        """Record that a subscription ended by itself."""
+        """Record that a subscription or a membership ended by itself."""
         operation = self._records.operations[tag]
         self._records.surprises.append(f"operation {operation.number}: {type(error).__name__}: {error}")
 

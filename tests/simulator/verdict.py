@@ -9,13 +9,15 @@ stores for the checker.
 from collections.abc import Iterator
 
 from histories.history import Outcome
-from histories.logs import StoredLog, log_of_store
+from histories.logs import StoredLog, log_of_store, views_of
 
+from rewind_node.data_partition import DataPartition
 from rewind_node.store_layout import LOG_PREFIX, RAFT
 from simulator.faults import heal_all
 from simulator.findings import (
     CALL_NEVER_ENDS,
     CONSUMER_BEHIND,
+    GROUP_BEHIND,
     NO_CATCH_UP,
     NO_SERVICE,
     SURPRISE,
@@ -37,6 +39,10 @@ CATCHES_UP_US = 15_000_000
 # A feed that a kept cut leaves with a replica that is behind for good asks after 10 s and waits 2 s; then it may come
 # to one that hears no leader, and turns away from that after 3 s, or from one that says nothing.
 CONSUMERS_ARRIVE_US = 25_000_000
+# The lease of an owner that died last (5 s), by a slow clock, claims that were under way (5 s), and an event that is
+# worked on for 6 s, twice where its owner was to give it up meanwhile.
+GROUPS_ARRIVE_US = 25_000_000
+MEMBERS_LEAVE_US = 10_000_000
 # Until the last election that the healing calls for: five of the longest waits of a follower without a leader.
 TERMS_SETTLE_US = 10_000_000
 TERMS_WATCHED_US = 6_000_000  # three of them
@@ -154,7 +160,14 @@ class Verdict:
             limit_s = CONSUMERS_ARRIVE_US // 1_000_000
             for text in workload.consumers_behind():
                 self._found(CONSUMER_BEHIND, f"{text}, {limit_s} s after all replicas had caught up")
+        if not world.run_while(lambda: next(workload.groups_behind(), None), world.now_us + GROUPS_ARRIVE_US):
+            limit_s = GROUPS_ARRIVE_US // 1_000_000
+            for text in workload.groups_behind():
+                self._found(GROUP_BEHIND, f"{text}, {limit_s} s after all other consumers had come to the end")
         workload.end_consumers()
+        if not world.run_while(lambda: next(workload.members_leaving(), None), world.now_us + MEMBERS_LEAVE_US):
+            for text in workload.members_leaving():
+                self._found(CALL_NEVER_ENDS, f"{text} within {MEMBERS_LEAVE_US // 1_000_000} s")
 
     # Its terms no longer rise.
 
@@ -197,7 +210,10 @@ class Verdict:
             hidden = {partition_of(flip) for flip in host.engine.damaged_rows() if flip.table.startswith(LOG_PREFIX)}
             for partition, replica in sorted(host.node.replicas.items() if host.node is not None else ()):
                 if partition not in hidden:
-                    logs.append(log_of_store(replica.store, partition, host.name, replica.applied))
+                    log = log_of_store(replica.store, partition, host.name, replica.applied)
+                    if isinstance(replica, DataPartition):
+                        log.groups = views_of(replica.index.groups)
+                    logs.append(log)
         return logs
 
 

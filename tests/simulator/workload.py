@@ -7,8 +7,11 @@ from histories.history import History
 
 from rewind_node.data_partition import DataPartition
 from simulator.applications import Application
+from simulator.client_machine import ClientMachine
+from simulator.group_operations import has_groups
 from simulator.leaderships import Leaderships
 from simulator.operations import streams_of
+from simulator.overhearing import Eavesdropper
 from simulator.pinning import PinnedReader
 from simulator.plan import Operation, Plan
 from simulator.progress import Progress
@@ -35,7 +38,13 @@ class Workload:
         for number, machine in enumerate(world.clients):
             recorder = Recorder(world, number, self.records)
             pinned = PinnedReader(world, machine, recorder, leaderships)
+            if has_groups(plan.operations):
+                self._overhear(machine, recorder)
             self._applications.append(Application(world, machine, recorder, pinned, everybody, plan.seed))
+
+    def _overhear(self, machine: ClientMachine, recorder: Recorder) -> None:
+        eavesdropper = Eavesdropper(self.records.said, lambda: self._world.now_us, lambda: recorder.client)
+        machine.overhear = eavesdropper.overhear
 
     def begin(self) -> None:
         """Let the applications open the cluster, and do their operations at their times."""
@@ -78,10 +87,10 @@ class Workload:
         return numbers
 
     def hurry_consumers(self) -> None:
-        """Let all subscriptions that have not ended be open from now on, and take what comes at once."""
+        """Let all subscriptions and members that have not ended go on from now on, and take what comes at once."""
         for application in self._applications:
-            for subscriber in application.subscribers:
-                subscriber.hurry()
+            for consumer in application.consumers:
+                consumer.hurry()
 
     def consumers_behind(self) -> Iterator[str]:
         """Yield the subscriptions that have not come to where their partitions' leaders are, for people."""
@@ -100,15 +109,45 @@ class Workload:
 
     def _head(self, partition: int, context: int) -> int | None:
         """Return the newest position of a context at a partition's leader, or None if there is none."""
+        replica = self._leading(partition)
+        return None if replica is None else replica.index.position(context)
+
+    def _leading(self, partition: int) -> DataPartition | None:
         host = self._world.leader(partition)
         replica = self._world.replica(host, partition) if host is not None else None
-        return replica.index.position(context) if isinstance(replica, DataPartition) else None
+        return replica if isinstance(replica, DataPartition) else None
+
+    def groups_behind(self) -> Iterator[str]:
+        """Yield where a group that has members has not dealt with everything, or nobody holds a partition."""
+        workers = [each for application in self._applications for each in application.workers if each.wanted]
+        for worker in workers:
+            if worker.life is None:
+                yield f"{worker.what} does not become a member of group {worker.group[1]}"
+        for context, group in sorted({worker.group for worker in workers}):
+            calls = next(each for each in self._applications if each.ready).calls[context]
+            for partition in calls.partitions:
+                replica = self._leading(partition)
+                state = None if replica is None else replica.index.groups.find(calls.origin.context, group)
+                where = f"partition {partition} of group {group}"
+                if replica is None or state is None:
+                    yield f"{where} has no state at a leader"
+                elif not state.owner:
+                    yield f"{where} has no owner"
+                elif state.checkpoint < (head := replica.index.position(calls.origin.context)):
+                    yield f"{where}: its checkpoint is {state.checkpoint} of {head}"
+                elif state.replays:
+                    yield f"{where}: positions {state.replays} are not replayed"
+
+    def members_leaving(self) -> Iterator[str]:
+        """Yield the members that have not come to leave, for people."""
+        for application in self._applications:
+            yield from (f"{worker.what} does not leave its group" for worker in application.workers if worker.leaving)
 
     def end_consumers(self) -> None:
-        """Close all subscriptions for good."""
+        """Close all subscriptions, and let all members leave, for good."""
         for application in self._applications:
-            for subscriber in application.subscribers:
-                subscriber.finish()
+            for consumer in application.consumers:
+                consumer.finish()
 
     def audit(self) -> None:
         """Ask every replica in service for every stream."""
@@ -128,4 +167,5 @@ class Workload:
     @property
     def history(self) -> History:
         """Everything that was recorded."""
-        return History(self.records.appends, self.records.reads, self.records.scans)
+        records = self.records
+        return History(records.appends, records.reads, records.scans, records.members, records.said)

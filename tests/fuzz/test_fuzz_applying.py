@@ -18,7 +18,7 @@ from rewind_cluster.cluster_map import ClusterMap, Founding, NodeInfo
 from rewind_cluster.entry import NO_DIGEST, Entry, EntryKind
 from rewind_cluster.errors import DamagedError
 from rewind_cluster.records import RecordKind, Refusal, Run, pack_record, pack_refusal, pack_run
-from rewind_node.applying import EventIndex
+from rewind_node.applying import SLICE_ROWS, EventIndex
 from rewind_node.memory_engine import MemoryEngine
 from rewind_node.overlay import Overlay
 from rewind_node.store import PositionRow, Store
@@ -109,7 +109,7 @@ def keep(index: EventIndex, store: Store) -> None:
     """Take a checkpoint of all that has been applied, and read it as a restart does."""
     index.begin_checkpoint()
     while index.checkpointing:
-        index.write_checkpoint()
+        index.write_checkpoint(SLICE_ROWS)
     store.commit()
     EventIndex(1, store, index.checkpointed)
 

@@ -26,7 +26,6 @@ QUICK = (
     "damaged record served",
     "group checkpoint before delivery",
     "groups left out of checkpoints",
-    "open copy taken for a failed one",
     "refusal judged on a tail that vanishes",
     "release that tells nothing",
     "resumed one too early",

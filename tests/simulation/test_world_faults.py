@@ -114,7 +114,7 @@ def test_healing_starts_what_is_down_and_late_and_ends_what_lasts(make_world: An
 
 def test_faults_are_drawn_in_order_within_the_run_and_for_hosts_that_there_are(make_world: Any) -> None:
     world = make_world(nodes=5, late_nodes=1, memberships=True)
-    faults = [fault for seed in range(60) for fault in draw_faults(random.Random(seed), world.shape)]
+    faults = [fault for seed in range(200) for fault in draw_faults(random.Random(seed), world.shape)]
 
     assert {fault.kind for fault in faults} == set(FAULT_KINDS)
     assert all(0 <= fault.at_us < world.shape.duration_us for fault in faults)

@@ -89,6 +89,11 @@ def test_a_late_fourth_node_joins_and_leads_clients_to_the_others(
         result = store.append("order-1", NewEvent("OrderPlaced", b""))
 
     assert result.version == 1
-    control = (cluster.status() or {})["partitions"][0]
-    assert {row["node"]: row["role"] for row in control["replicas"]}["n4"] == "learner"
+    eventually(
+        lambda: any(
+            (row["node"], row["role"]) == ("n4", "learner")
+            for row in (cluster.status() or {"partitions": [{"replicas": []}]})["partitions"][0]["replicas"]
+        ),
+        "n4 learns partition 0",
+    )
     assert late.terminate() == 0

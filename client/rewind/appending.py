@@ -12,11 +12,12 @@ Theory: Ongaro, "Consensus: Bridging Theory and Practice", 6.3 (implementing lin
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
+from rewind.append import Append, runs_of
 from rewind.backoff import Backoff
 from rewind.connection import Connection
 from rewind.errors import (
@@ -37,7 +38,7 @@ from rewind.requests import Call, Request
 from rewind.tokens import Origin
 from rewind_cluster.batches import BATCH_APPENDS_MAX, AppendRun
 from rewind_cluster.client_messages import SESSION_WINDOW, Code
-from rewind_cluster.columns import Events, pack_events, starts
+from rewind_cluster.columns import starts
 from rewind_cluster.errors import ProtocolError
 from rewind_cluster.wire import UINT_MAX
 
@@ -45,8 +46,6 @@ BATCHES_IN_FLIGHT_MAX = 2  # the node works on one while the other waits; what c
 GATHER_US = 2000  # about as long as a node's turn takes under load
 BEHIND_US = 10_000  # longer than a batch takes within a rack; over longer ways two are to be under way
 BATCH_BYTES_TARGET = 1024 * 1024  # a batch past this is closed: a node works on one while the next is on its way
-
-RUN_BYTES_TARGET = 64 * 1024  # a run past this is closed: a node that reads one event of it opens it all
 
 _FINAL: dict[int, type[RewindError]] = {
     Code.INVALID: InvalidArgument,
@@ -59,31 +58,6 @@ _LEADER_REFUSES = frozenset(
     (Code.EPOCH, Code.OVERLOADED, Code.STORAGE_FULL, Code.SESSION_UNKNOWN, Code.SETTLED, Code.CONTEXT_LAGGING)
 )
 _SESSION_LOST = (Code.SESSION_UNKNOWN, Code.SETTLED)
-
-Part = tuple[str, int, Events]  # stream, expected version, events
-
-
-class Append(Call):
-    """One append, of about `size` bytes. `many`: its result is a list, one item per part."""
-
-    __slots__ = ("many", "open", "origin", "partition", "parts", "refusal", "sequence", "size")
-
-    def __init__(
-        self, parts: tuple[Part, ...], size: int, partition: int, origin: Origin, timeout_us: int, *, many: bool
-    ) -> None:
-        super().__init__(timeout_us)
-        self.partition = partition
-        self.origin = origin
-        self.parts = parts
-        self.many = many
-        self.size = size
-        self.sequence = 0
-        self.open: tuple[int, ...] = ()  # epochs of the copies that may have been taken
-        self.refusal: tuple[int, str] | None = None  # code and text of the last one
-
-    def what(self) -> str:
-        """Return what was asked for, for people."""
-        return "append to " + ", ".join(f"stream {stream!r}" for stream, _, _ in self.parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +195,7 @@ class Writer:
             in_flight.append(taken[-1].sequence)
             self._last_count = len(taken)
             self._gathered_us = self._behind_us = 0
-            yield list(_runs(taken, bytes(opens))), deadline_us
+            yield list(runs_of(taken, bytes(opens))), deadline_us
 
     def _next(self) -> Append | None:
         while self._unsent:
@@ -414,40 +388,6 @@ class Writer:
             f"({why}); it may have been written: read the stream, or append the same IDs again with the same "
             "expected version"
         )
-
-
-def _runs(appends: Sequence[Append], opens: bytes) -> Iterator[AppendRun]:
-    """Yield appends as runs of consecutive numbers, none much larger than `RUN_BYTES_TARGET`."""
-    start = size = 0
-    for stop, append in enumerate(appends, 1):
-        size += append.size
-        if stop == len(appends) or appends[stop].sequence != append.sequence + 1 or size >= RUN_BYTES_TARGET:
-            yield _run(appends[start:stop], opens[start:stop])
-            start, size = stop, 0
-
-
-def _run(appends: Sequence[Append], opens: bytes) -> AppendRun:
-    parts = [part for append in appends for part in append.parts]
-    columns = [part[2] for part in parts]
-    counts = [len(column.types) for column in columns]
-    metadatas = None
-    if any(column.metadatas is not None for column in columns):
-        metadatas = [each for column in columns for each in column.metadatas or (None,) * len(column.types)]
-    events = Events(
-        b"".join([column.ids for column in columns]),
-        [kind for column in columns for kind in column.types],
-        [data for column in columns for data in column.datas],
-        metadatas,
-    )
-    return AppendRun(
-        appends[0].sequence,
-        opens if any(opens) else b"",
-        [part[0] for part in parts],
-        [part[1] for part in parts],
-        None if len(events.types) == len(parts) else counts,
-        None if len(parts) == len(appends) else [len(append.parts) for append in appends],
-        pack_events(events),
-    )
 
 
 _KNOWN_CODES = frozenset(map(int, Code))

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from rewind import arguments, inquiries
-from rewind.appending import Append, Part
+from rewind.append import Append, Part
 from rewind.beginning import NOW, Beginning, Now
 from rewind.errors import CrossPartition, InvalidArgument, TooLarge
 from rewind.events import Context, NewEvent

@@ -16,7 +16,7 @@ from typing import Any
 
 import zmq
 
-from rewind.appending import Append
+from rewind.append import Append
 from rewind.connections import Work
 from rewind.engine import hand_on, now_us
 from rewind.errors import Closed, InvalidArgument, RewindError

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from rewind.appending import Append
+from rewind.append import Append
 from rewind.errors import Overloaded
 from rewind.requests import Call
 

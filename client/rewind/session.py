@@ -11,7 +11,8 @@ import logging
 from collections.abc import Callable, Sequence
 from itertools import count
 
-from rewind.appending import Append, Rejection, Writer
+from rewind.append import Append
+from rewind.appending import Rejection, Writer
 from rewind.asking import ELSEWHERE_US, Asking
 from rewind.backoff import Backoff
 from rewind.connection import SILENCE_US, Connection, Phase

@@ -154,7 +154,7 @@ class Replica(ABC):
         """Close the turn's gathering and return what may leave before the disk."""
         self.follow_role()
         if self.leading:
-            self.guard(lambda: self.close_turn(wall_us))
+            self.close_turn(wall_us)
         return self._take()
 
     def _take(self) -> list[Envelope]:

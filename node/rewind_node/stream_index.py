@@ -88,13 +88,18 @@ class StreamIndex:
     """The rows of one partition's streams."""
 
     def __init__(self, partition: int, store: Store, applied: int) -> None:
-        self.row_count = 0  # rows in memory that no checkpoint has begun to write
+        self._row_counts: dict[int, int] = {}  # by context: rows in memory that no checkpoint has begun to write
         self.added = 0  # rows since the index was asked last
         self._segments = StreamSegments(partition, store.engine, applied)
         self._fresh: dict[int, Table] = {}  # by context
         self._frozen: dict[int, Table] = {}
         self._writing: list[_Writing] = []
         self._names: dict[tuple[int, int], list[str]] = {}  # by context and table: its streams, sorted for a listing
+
+    @property
+    def row_count(self) -> int:
+        """Rows in memory that no checkpoint has begun to write."""
+        return sum(self._row_counts.values())
 
     def add(self, context: int, run: Run, index: int, offset: int, length: int) -> None:
         """Add the rows of appends that are being applied; their record is at `offset` of entry `index`.
@@ -107,7 +112,7 @@ class StreamIndex:
             fresh = self._fresh[context] = {}
         frozen = self._frozen.get(context, _NOTHING)
         streams, record = run.streams, (index, offset, length)
-        self.row_count += len(streams)
+        self._row_counts[context] = self._row_counts.get(context, 0) + len(streams)
         self.added += len(streams)
         noted: Table = dict.fromkeys(streams, Noted(streams, run.first_versions, run.counts, record))
         if len(noted) == len(streams) and fresh.keys().isdisjoint(noted) and frozen.keys().isdisjoint(noted):
@@ -193,10 +198,10 @@ class StreamIndex:
         """Begin a checkpoint of all rows in memory."""
         assert not self._frozen
         for context, table in sorted(self._fresh.items()):
-            rows = sum(1 if isinstance(held, Noted) else len(held) for held in table.values())
+            writer = self._segments.writer(context, self._row_counts[context])
             # Text sorts by code points, which is the order of its UTF-8.
-            self._writing.append(_Writing(context, iter(sorted(table)), self._segments.writer(context, rows)))
-        self._frozen, self._fresh, self.row_count = self._fresh, {}, 0
+            self._writing.append(_Writing(context, iter(sorted(table)), writer))
+        self._frozen, self._fresh, self._row_counts = self._fresh, {}, {}
 
     def write(self, count_max: int) -> bool:
         """Put the next slice of a checkpoint's rows into the store; return whether that was the last.

@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from group_lab import Worker
 
 
 def _load(name: str) -> ModuleType:
@@ -43,10 +44,15 @@ def lab(make_lab: Callable[..., Any]) -> Any:
 
 
 @pytest.fixture
+def one(make_lab: Callable[..., Any]) -> Any:
+    """Return a session with three nodes and one partition."""
+    return make_lab(partitions=1).connect()
+
+
+@pytest.fixture
 def make_worker() -> Callable[..., Any]:
     """Make a member of a consumer group in a lab, with its application."""
-    worker_class: Callable[..., Any] = _load("group_lab").Worker
-    return worker_class
+    return Worker
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from types import ModuleType
 from typing import Any
 
 from rewind import inquiries
-from rewind.appending import Append
+from rewind.append import Append
 from rewind.calls import Calls
 from rewind.errors import RewindError
 from rewind.events import ANY, Event, NewEvent

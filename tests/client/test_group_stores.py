@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from both_shells import AsyncioShell, BlockingShell
 
 import rewind
 from rewind import ANY, NOW, NewEvent
@@ -17,12 +18,7 @@ from rewind_cluster.groups import ClaimGroup
 PATIENCE_S = 20.0
 
 
-class Blocking:
-    """The blocking store and its groups as they are."""
-
-    def __init__(self, addresses: list[str], **options: Any) -> None:
-        self.store = rewind.connect(addresses, **options)
-
+class Blocking(BlockingShell):
     def append(self, *streams: str, kind: str = "T") -> None:
         for stream in streams:
             self.store.append(stream, NewEvent(kind, b""), ANY)
@@ -30,36 +26,8 @@ class Blocking:
     def group(self, name: str = "mailer", **options: Any) -> Any:
         return self.store.group(name, **options)
 
-    def take(self, group: Any, count: int) -> list[Any]:
-        return [next(group) for _ in range(count)]
 
-    def rest(self, group: Any) -> list[Any]:
-        return list(group)
-
-    def pause(self) -> None:
-        time.sleep(0.005)
-
-    def end(self, group: Any) -> None:
-        group.close()
-
-    def close(self) -> None:
-        self.store.close()
-
-
-class Asyncio:
-    """The asyncio store, whose loop runs for as long as each call takes."""
-
-    def __init__(self, addresses: list[str], **options: Any) -> None:
-        self.runner = asyncio.Runner()
-        try:
-            self.store = self.runner.run(self._connect(addresses, options))
-        except BaseException:
-            self.runner.close()
-            raise
-
-    async def _connect(self, addresses: list[str], options: Any) -> rewind.AsyncStore:
-        return await rewind.connect_async(addresses, **options)
-
+class Asyncio(AsyncioShell):
     def append(self, *streams: str, kind: str = "T") -> None:
         async def run() -> None:
             for stream in streams:
@@ -78,22 +46,6 @@ class Asyncio:
             return [_Awaited(self, await anext(group)) for _ in range(count)]
 
         return self.runner.run(run())
-
-    def rest(self, group: Any) -> list[Any]:
-        async def run() -> list[Any]:
-            return [each async for each in group]
-
-        return self.runner.run(run())
-
-    def pause(self) -> None:
-        self.runner.run(asyncio.sleep(0.005))
-
-    def end(self, group: Any) -> None:
-        self.runner.run(group.close())
-
-    def close(self) -> None:
-        self.runner.run(self.store.close())
-        self.runner.close()
 
 
 class _Awaited:

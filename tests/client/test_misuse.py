@@ -14,7 +14,7 @@ import pytest
 
 import rewind
 from rewind import NewEvent
-from rewind.appending import Append
+from rewind.append import Append
 from rewind.engine import now_us
 from rewind.session import Session
 from rewind_cluster.client_messages import Code, ContextIs, CreateContext, Failed

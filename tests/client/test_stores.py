@@ -11,7 +11,7 @@ import pytest
 
 import rewind
 from rewind import ANY, NO_STREAM, NewEvent
-from rewind.appending import Append
+from rewind.append import Append
 from rewind.room import Room
 from rewind.tokens import Origin
 from rewind_cluster.columns import Events

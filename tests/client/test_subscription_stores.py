@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from both_shells import AsyncioShell, BlockingShell
 
 import rewind
 from rewind import ANY, NOW, NewEvent
@@ -18,12 +19,7 @@ from rewind_cluster.ranges import SubscriptionEnded
 PATIENCE_S = 20.0
 
 
-class Blocking:
-    """The blocking store and its subscriptions as they are."""
-
-    def __init__(self, addresses: list[str], **options: Any) -> None:
-        self.store = rewind.connect(addresses, **options)
-
+class Blocking(BlockingShell):
     def append(self, stream: str, *events: NewEvent) -> rewind.AppendResult:
         return self.store.append(stream, list(events), ANY)
 
@@ -33,36 +29,8 @@ class Blocking:
     def subscribe(self, **options: Any) -> Any:
         return self.store.subscribe(**options)
 
-    def take(self, subscription: Any, count: int) -> list[Any]:
-        return [next(subscription) for _ in range(count)]
 
-    def rest(self, subscription: Any) -> list[Any]:
-        return list(subscription)
-
-    def pause(self) -> None:
-        time.sleep(0.005)
-
-    def end(self, subscription: Any) -> None:
-        subscription.close()
-
-    def close(self) -> None:
-        self.store.close()
-
-
-class Asyncio:
-    """The asyncio store, whose loop runs for as long as each call takes."""
-
-    def __init__(self, addresses: list[str], **options: Any) -> None:
-        self.runner = asyncio.Runner()
-        try:
-            self.store = self.runner.run(self._connect(addresses, options))
-        except BaseException:
-            self.runner.close()
-            raise
-
-    async def _connect(self, addresses: list[str], options: Any) -> rewind.AsyncStore:
-        return await rewind.connect_async(addresses, **options)
-
+class Asyncio(AsyncioShell):
     def append(self, stream: str, *events: NewEvent) -> rewind.AppendResult:
         async def run() -> rewind.AppendResult:
             return await self.store.append(stream, list(events), ANY)
@@ -80,28 +48,6 @@ class Asyncio:
             return await self.store.subscribe(**options)
 
         return self.runner.run(run())
-
-    def take(self, subscription: Any, count: int) -> list[Any]:
-        async def run() -> list[Any]:
-            return [await anext(subscription) for _ in range(count)]
-
-        return self.runner.run(run())
-
-    def rest(self, subscription: Any) -> list[Any]:
-        async def run() -> list[Any]:
-            return [event async for event in subscription]
-
-        return self.runner.run(run())
-
-    def pause(self) -> None:
-        self.runner.run(asyncio.sleep(0.005))
-
-    def end(self, subscription: Any) -> None:
-        self.runner.run(subscription.close())
-
-    def close(self) -> None:
-        self.runner.run(self.store.close())
-        self.runner.close()
 
 
 @pytest.fixture(params=[Blocking, Asyncio], ids=["blocking", "asyncio"])

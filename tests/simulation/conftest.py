@@ -9,7 +9,7 @@ from simulator.network import CALM
 from simulator.plan import Shape
 from simulator.world import World
 
-from rewind.appending import Append
+from rewind.append import Append
 from rewind.events import ANY, NewEvent
 from rewind.requests import Call
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rewind import inquiries
-from rewind.appending import Append
+from rewind.append import Append
 from rewind.calls import Calls
 from rewind.errors import OutcomeUnknown, WrongExpectedVersion
 from rewind.events import ANY, Context

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rewind import inquiries
-from rewind.appending import Append
+from rewind.append import Append
 from rewind.calls import Calls
 from rewind.engine import hand_on
 from rewind.requests import Call, Request

@@ -14,7 +14,7 @@ from histories.group_history import GroupSaid, MemberDone
 from histories.history import AppendDone, Part, ReadDone, ScanDone, SeenEvent
 from histories.recording import append_done, part_of, seen_event
 
-from rewind.appending import Append
+from rewind.append import Append
 from rewind.errors import (
     AccessDenied,
     ContextNotFound,

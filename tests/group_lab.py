@@ -1,9 +1,10 @@
 """Members of consumer groups in a lab: several in one session, each with an application that takes what comes."""
 
+from collections.abc import Iterable
 from contextlib import nullcontext
 from typing import Any
 
-from rewind.events import Event
+from rewind.events import ANY, Event, NewEvent
 from rewind.group import Delivery
 from rewind.group_desk import Desk
 
@@ -62,3 +63,24 @@ class Worker:
     def die(self) -> None:
         """Vanish without a word."""
         self._lab.session.groups.forget(self.desk, self._lab.now_us)
+
+
+def add(lab: Any, *streams: str, kind: str = "T", data: bytes = b"") -> None:
+    """Append an event to each of these streams."""
+    appends = [lab.calls.append(stream, NewEvent(kind, data), ANY, None) for stream in streams]
+    for append in appends:
+        lab.session.append(append, lab.now_us)
+    lab.run(*appends)
+
+
+def said(lab: Any, kind: type[Any]) -> list[Any]:
+    """Return what nodes heard of a kind."""
+    return [message for node in lab.cluster.nodes for message in node.hears if isinstance(message, kind)]
+
+
+def positions(deliveries: Iterable[Any]) -> list[int]:
+    return [each.event.position for each in deliveries]
+
+
+def places(*workers: Any) -> list[tuple[int, int]]:
+    return [(event.partition, event.position) for worker in workers for event in worker.events]

@@ -1,8 +1,9 @@
 """One client process of a run: workers, subscribers and members of groups on the blocking or the asyncio client.
 
-    python -m chaos.client SERVERS JOURNAL KEPT KIND CLIENT SEED PAUSE_MS
+    python -m chaos.client SERVERS JOURNAL KEPT KIND CLIENT SEED PAUSE_MS BUG
 
-`CLIENT` is the number of its first client of the history, `KEPT` the directory with its checkpoints, which outlive it.
+`CLIENT` is the number of its first client of the history, `KEPT` the directory with its checkpoints, which outlive it,
+`BUG` one that is planted in it, or nothing.
 It is told what to do on standard input and answers on standard output, a line each:
 
     stop    no new appends and reads                          → stopped
@@ -25,6 +26,7 @@ from rewind import RewindError
 from chaos.consumers import Consumer, Member, Subscriber, remember_memberships
 from chaos.journal import Journal
 from chaos.overheard import overhear
+from chaos.plants import having
 from chaos.shells import AsyncioShell, BlockingShell, Job, Shell, run_asyncio, run_blocking
 from chaos.wishes import CONTEXTS, GROUPS
 from chaos.work import Beliefs, Worker
@@ -142,13 +144,14 @@ class Process:
         threading.Thread(target=wait, daemon=True).start()
 
 
-def main(servers: str, journal: str, kept: str, kind: str, client: str, seed: str, pause_ms: str) -> None:
+def main(servers: str, journal: str, kept: str, kind: str, client: str, seed: str, pause_ms: str, bug: str) -> None:
     """Run until told to end."""
-    process = Process(servers, journal, kept, client, seed, pause_ms)
-    if kind == "blocking":
-        process.run_blocking()
-    else:
-        asyncio.run(process.run_asyncio())
+    with having(bug):
+        process = Process(servers, journal, kept, client, seed, pause_ms)
+        if kind == "blocking":
+            process.run_blocking()
+        else:
+            asyncio.run(process.run_asyncio())
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 Damage is done to one node of a run only, for what two nodes lose the others may not have. A node whose file is cut
 short refuses to start and says so; then the file is put back as it was, which an operator may do because the node has
-not run since. A node that cannot go on with the bits that were flipped is out for the rest of the run.
+not run since. A node that cannot run with the bits that were flipped is out for the rest of the run; so is a replica
+that has lost its vote. All others must have caught up in the end.
 """
 
 import shutil
@@ -178,9 +179,6 @@ def flip(world: World, random: Random, _: float) -> Course:
             node.held += 1
             break
     node.excuses -= DAMAGE_ENDS - DISK_ENDS
-    if not node.lost and (complaint := world.cluster.complaint_of(node)) is not None and "quarantine" in complaint:
-        node.lost = f"it cannot be mended: {complaint}"
-        world.cluster.hold(node)
     if node.lost:
         world.note(f"{node.name} is out for good: {node.lost}")
 

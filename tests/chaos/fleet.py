@@ -52,7 +52,15 @@ class Fleet:
     """All client processes."""
 
     def __init__(
-        self, count: int, servers: str, directory: Path, network: Network | None, seed: int, pause_ms: int
+        self,
+        count: int,
+        servers: str,
+        directory: Path,
+        network: Network | None,
+        *,
+        seed: int,
+        pause_ms: int,
+        bug: str,
     ) -> None:
         self.clients = [
             ClientProcess(f"c{number + 1}", number + 1, KINDS[number % len(KINDS)], directory)
@@ -63,6 +71,7 @@ class Fleet:
         self._network = network
         self._seed = seed
         self._pause_ms = pause_ms
+        self._bug = bug
 
     @property
     def journals(self) -> list[Path]:
@@ -78,7 +87,7 @@ class Fleet:
         client.journals.append(journal)
         seed = f"{self._seed}/{client.lives}/{client.number - 1}"
         command = [sys.executable, "-m", "chaos.client", self._servers, str(journal), str(kept), client.kind]
-        command += [str(client.first_client), seed, str(self._pause_ms)]
+        command += [str(client.first_client), seed, str(self._pause_ms), self._bug]
         if self._network is not None:
             command = [*self._network.command(client.name), *command]
         paths = [str(TESTS), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]

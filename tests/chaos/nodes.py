@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.client import HTTPException
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from rewind_node.parent_death import dying_with_this_process
 
 RESTART_S = 1.0  # RestartSec of the systemd unit in deploy/README.md
 STOP_S = 15.0
+HOPELESS = "must be replaced under a new ID"  # what a replica says whose vote was damaged
 DISK_ENDS = frozenset({StorageFailureError.code})
 
 
@@ -228,6 +230,12 @@ class Cluster:
                 return status
         except (OSError, ValueError, HTTPException):
             return None
+
+    def hopeless(self, node: ChaosNode) -> set[int]:
+        """Return the partitions whose replica on a node says that it must be replaced."""
+        lines = (self.complaint_of(node) or "").split("; ")
+        words = [line.split() for line, after in pairwise([*lines, ""]) if HOPELESS in after]
+        return {int(word[1].rstrip(":")) for word in words if word[0] == "partition"}
 
     def leaders(self) -> dict[int, str | None]:
         """Return the leader of each partition by the word of the first node that answers."""

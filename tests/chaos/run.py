@@ -19,6 +19,7 @@ from chaos.harness_client import HarnessClient
 from chaos.nemesis import HEAL_S, TURN_S, Nemesis
 from chaos.network import Network
 from chaos.nodes import ChaosNode, Cluster
+from chaos.plants import PLANTS, program_with
 from chaos.verdict import Verdict, reach
 from rewind_node.demo import free_port_base
 from rewind_node.local_cluster import PROGRAM
@@ -97,12 +98,12 @@ def play(
     directory: Path,
     missing: dict[Means, str],
     tell: Callable[[str], None],
-    program: Sequence[str] = PROGRAM,
+    bug: str = "",
 ) -> tuple[Verdict, World]:
     """Play a plan in an empty directory, and return the verdict."""
     with ExitStack() as stack:
         begun_s = time.monotonic()
-        world = _build(seed, shape, directory, missing, stack, program)
+        world = _build(seed, shape, directory, missing, stack, bug)
         world.note = lambda text: tell(f"{time.monotonic() - begun_s:6.1f} s  {text}")
         client = HarnessClient(world.cluster.servers, directory / "harness.journal")
         _start(world)
@@ -123,7 +124,7 @@ def _build(
     directory: Path,
     missing: dict[Means, str],
     stack: ExitStack,
-    program: Sequence[str],
+    bug: str,
 ) -> World:
     """Make the machines."""
     names = [f"n{number + 1}" for number in range(shape.nodes)]
@@ -143,9 +144,12 @@ def _build(
         clock = None if shim is None else Clock(directory / f"{name}.clock")
         host = "127.0.0.1" if net is None else net.address(name)
         nodes.append(ChaosNode(name, port, path, host=host, disk=disk, clock=clock))
+    in_clients = bool(bug) and PLANTS[bug].in_clients
+    program = program_with(bug) if bug and not in_clients else PROGRAM
     cluster = Cluster(nodes, shape.partitions, net, shim, program)
     stack.callback(cluster.kill)
-    fleet = Fleet(shape.clients, cluster.servers, directory, net, seed, shape.pause_ms)
+    pace = {"seed": seed, "pause_ms": shape.pause_ms}
+    fleet = Fleet(shape.clients, cluster.servers, directory, net, **pace, bug=bug if in_clients else "")
     stack.callback(fleet.kill)
     return World(cluster, fleet, net, lambda _: None)
 

@@ -24,14 +24,20 @@ GROUPS_S = 60.0  # leases of dead members run out, slow events are dealt with, w
 CATCH_UP_S = 60.0
 END_S = 30.0
 LOOK_S = 0.1
+FOREVER_US = 1 << 62
 
 
 @dataclass(slots=True)
 class Finding:
-    """Something that must not be. `kind`: which promise, or that of liveness, or that something broke down."""
+    """Something that must not be. `kind`: which promise, or that of liveness, or that something broke down.
+
+    `from_us` and `until_us` tell when, if that is known.
+    """
 
     kind: str
     text: str
+    from_us: int = 0
+    until_us: int = FOREVER_US
 
 
 @dataclass(slots=True)
@@ -43,6 +49,8 @@ class Verdict:
     serves_s: float | None = None
     caught_up_s: float | None = None
     latent: list[str] = field(default_factory=list)  # damage that nobody has met
+    lost: list[str] = field(default_factory=list)  # nodes that were out for good, and why
+    ends: list[str] = field(default_factory=list)  # of nodes by themselves, for a reason
     check_s: float = 0.0
 
     def found(self, kind: str, text: str) -> None:
@@ -63,6 +71,8 @@ def reach(world: World, client: HarnessClient, journals: list[Path], healed_s: f
     world.cluster.stop()
     for text in (*world.cluster.breakdowns, *world.fleet.breakdowns):
         verdict.found("broke down", text)
+    verdict.ends = world.cluster.ends
+    verdict.lost = [f"{node.name}: {node.lost}" for node in world.cluster.nodes if node.lost]
     _check(verdict, world, [*journals, *world.fleet.journals])
     return verdict
 
@@ -111,6 +121,7 @@ def _behind(world: World, since_s: float) -> Iterator[str]:
     commits: dict[int, int] = {}
     applied: list[tuple[str, int, int | None]] = []
     for node in world.cluster.alive:
+        hopeless = world.cluster.hopeless(node) if node in world.damaged else set()
         asked_s = time.monotonic()
         status = world.cluster.status_of(node)
         if status is None or asked_s - status["age_ms"] / 1000 < since_s:
@@ -118,7 +129,8 @@ def _behind(world: World, since_s: float) -> Iterator[str]:
             return
         for row in status["partitions"]:
             own = next((each["applied"] for each in row["replicas"] if each["node"] == node.name), None)
-            applied.append((node.name, row["partition"], own))
+            if row["partition"] not in hopeless:
+                applied.append((node.name, row["partition"], own))
             commits[row["partition"]] = max(commits.get(row["partition"], 0), row["commit"] or 0)
     for name, partition, own in applied:
         if own != commits[partition]:
@@ -137,7 +149,9 @@ def _check(verdict: Verdict, world: World, journals: list[Path]) -> None:
     voters = len(world.cluster.nodes)
     violations = check(verdict.told.history, logs, voters=voters, steady=world.steady)
     for violation in violations:
-        verdict.found(violation.kind, str(violation))
+        times = [(each.begun_us, each.ended_us or FOREVER_US) for each in violation.operations] or [(0, FOREVER_US)]
+        when = min(begun for begun, _ in times), max(ended for _, ended in times)
+        verdict.findings.append(Finding(violation.kind, str(violation), *when))
     verdict.check_s = time.monotonic() - started_s
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import click
 from chaos import report
+from chaos.faults import Means
 from chaos.plan import KINDS, available, draw, draw_each
 from chaos.plants import PLANTS
 from chaos.run import NotServingError, Scratch, Shape, missing_means, play
@@ -38,6 +39,7 @@ HUGE = (".img", ".mdb", ".clock", ".so")
 @click.option("--nodes", type=click.Choice(["3", "5"]), default="3", show_default=True, help="Nodes of a cluster.")
 @click.option("--plant", type=click.Choice(list(PLANTS)), help="Have this bug in the nodes: the run must find it.")
 @click.option("--report", "report_file", type=click.Path(path_type=Path), help="Where the figures go, as JSON.")
+@click.option("--keep", type=click.Path(path_type=Path), help="Keep what nodes and clients of all runs have said.")
 @click.option("--list", "listing", is_flag=True, help="Tell which faults and which bugs there are, and do nothing.")
 def main(
     seconds: float,
@@ -49,6 +51,7 @@ def main(
     nodes: str,
     plant: str | None,
     report_file: Path | None,
+    keep: Path | None,
     listing: bool,
 ) -> None:
     """Do what the options ask for."""
@@ -67,7 +70,7 @@ def main(
         until_s = time.monotonic() + seconds
         while not done or (not each and time.monotonic() < until_s and len(done) != runs):
             faults = draw_each(seed, kinds) if each else draw(seed, run_seconds, kinds)
-            done.append(_run(seed, faults, Shape(nodes=int(nodes)), scratch / f"seed-{seed}", missing, plant or ""))
+            done.append(_run(seed, faults, Shape(nodes=int(nodes)), scratch / f"seed-{seed}", missing, plant or "", keep))
             if report_file is not None:
                 report.write(report_file, done, missing)
             seed += 1
@@ -85,7 +88,15 @@ def _list() -> None:
         click.echo(f"bug: {plant.name}: {plant.what}; {plant.why} (promise {plant.promise})")
 
 
-def _run(seed: int, faults: list[Any], shape: Shape, directory: Path, missing: Any, bug: str) -> dict[str, Any]:
+def _run(
+    seed: int,
+    faults: list[Any],
+    shape: Shape,
+    directory: Path,
+    missing: dict[Means, str],
+    bug: str,
+    keep: Path | None,
+) -> dict[str, Any]:
     """Play one plan, tell its story, and return its part of the report."""
     begun_s = time.monotonic()
     directory.mkdir()
@@ -98,8 +109,8 @@ def _run(seed: int, faults: list[Any], shape: Shape, directory: Path, missing: A
     took_s = time.monotonic() - begun_s
     for finding in verdict.findings:
         click.echo(f"FOUND {finding.kind}: {finding.text}", err=True)
-    if verdict.findings:
-        kept = Path(tempfile.mkdtemp(prefix=f"chaos-seed-{seed}-"))
+    if verdict.findings or keep is not None:
+        kept = Path(tempfile.mkdtemp(prefix=f"chaos-seed-{seed}-")) if keep is None else keep / f"seed-{seed}"
         shutil.copytree(directory, kept, ignore=_huge, dirs_exist_ok=True)
         click.echo(f"what nodes and clients have said: {kept}", err=True)
     shutil.rmtree(directory, ignore_errors=True)

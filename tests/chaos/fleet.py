@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from signal import SIGCONT, SIGSTOP
@@ -137,7 +138,7 @@ class Fleet:
 
     # The end of a run.
 
-    def tell(self, order: str, answer: str, patience_s: float) -> list[str]:
+    def tell(self, order: str, answer: str, patience_s: float, meanwhile: Callable[[], None]) -> list[str]:
         """Tell all processes something, and return those that have not answered in time."""
         before = {client.name: self._said(client).count(answer) for client in self.clients}
         for client in self.clients:
@@ -149,6 +150,7 @@ class Fleet:
         waiting = list(self.clients)
         while waiting and time.monotonic() < give_up:
             waiting = [each for each in waiting if self._said(each).count(answer) <= before[each.name]]
+            meanwhile()
             time.sleep(0.05)
         return [client.name for client in waiting]
 

@@ -20,7 +20,7 @@ from rewind.urls import parse_target
 CLIENT = 1
 CONNECT_S = 30.0
 PROBE_S = 1.0
-LAST_S = 30.0
+ASK_S = 5.0
 
 
 class HarnessClient:
@@ -78,10 +78,10 @@ class HarnessClient:
             thread.join()
         return served
 
-    def say_last(self) -> bool:
+    def say_last(self, patience_s: float) -> bool:
         """Append the events that tell subscribers that nothing comes after; return whether all were taken."""
         return all(
-            self.append(context, stream, event, LAST_S)
+            self.append(context, stream, event, patience_s)
             for context in CONTEXTS
             for stream, event in last_events(
                 self._stores[context]._calls.partitions, self._stores[context].partition_of
@@ -89,14 +89,17 @@ class HarnessClient:
         )
 
     def groups_behind(self) -> list[str]:
-        """Return which groups have events left."""
+        """Return which groups have events left, or cannot be asked."""
         behind = []
         for group in GROUPS:
-            with GroupOperator(parse_target(self._servers, group.context, CONNECT_S)) as operator:
-                operator.open_context()
-                lag = operator.group_state(group.name).lag
-            if lag:
-                behind.append(f"group {group.name} has {lag} events left")
+            try:
+                with GroupOperator(parse_target(self._servers, group.context, ASK_S)) as operator:
+                    operator.open_context()
+                    lag = operator.group_state(group.name).lag
+            except RewindError as error:
+                behind.append(f"group {group.name}: {error}")
+            else:
+                behind += [f"group {group.name} has {lag} events left"] if lag else []
         return behind
 
     def close(self) -> None:

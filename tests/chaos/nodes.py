@@ -19,15 +19,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from histories.logs import StoredLog, log_of_store, logs_of_dump, views_of
-
 from chaos.clocks import Clock
 from chaos.disks import PlainDisk
 from chaos.network import Network
 from rewind_node import local_cluster
-from rewind_node.data_directory import DataDirectory
 from rewind_node.exits import StorageFailureError
-from rewind_node.groups import GroupTable
 from rewind_node.local_cluster import HOST, PROGRAM, LocalNode, complaint_of
 from rewind_node.parent_death import dying_with_this_process
 
@@ -244,52 +240,3 @@ class Cluster:
             if status is not None:
                 return {row["partition"]: row["leader"] for row in status["partitions"]}
         return {}
-
-    # What is stored.
-
-    def read_logs(self) -> tuple[list[StoredLog], list[str]]:
-        """Return what all nodes that are left hold, and where the dump of one differs. None may be running."""
-        logs: list[StoredLog] = []
-        differences: list[str] = []
-        for node in self.alive:
-            dumped = self._dump(node)
-            stored = _stored_logs(node)
-            logs += stored
-            differences += _differences(node.name, stored, dumped)
-        return logs, differences
-
-    @staticmethod
-    def _dump(node: ChaosNode) -> list[StoredLog]:
-        with subprocess.Popen([*PROGRAM, "dump", str(node.disk.path)], stdout=subprocess.PIPE) as process:
-            assert process.stdout is not None
-            logs = logs_of_dump(node.name, process.stdout)
-        assert process.returncode == 0, f"rewind-node dump of {node.name} ended with {process.returncode}"
-        return logs
-
-
-def _stored_logs(node: ChaosNode) -> list[StoredLog]:
-    """Return all that a node's store holds of each partition, the states of groups included."""
-    directory = DataDirectory.open(node.disk.path)
-    try:
-        logs = []
-        for partition in directory.store.partitions():
-            log = log_of_store(directory.store, partition, node.name)
-            log.groups = views_of(GroupTable(directory.store.groups(partition))) if partition else None
-            logs.append(log)
-        return logs
-    finally:
-        directory.close()
-
-
-def _differences(name: str, stored: Sequence[StoredLog], dumped: Sequence[StoredLog]) -> list[str]:
-    """Hold a store against its dump."""
-    found = []
-    by_partition = {log.partition: log for log in dumped}
-    for log in stored:
-        other = by_partition.get(log.partition)
-        own = [entry.digest for entry in log.entries]
-        if other is None or [entry.digest for entry in other.entries] != own:
-            found.append(f"the dump of {name} tells another log of partition {log.partition} than its store holds")
-        else:
-            log.damage.extend(other.damage)
-    return found

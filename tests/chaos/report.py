@@ -117,11 +117,11 @@ def _row(
 
 
 def _gap_us(times: list[int], from_us: int, until_us: int) -> int:
-    """Return the longest time without an acknowledgement that has a part between two times, but not after the last."""
-    if not times:
-        return until_us - from_us
-    inside = times[max(0, bisect_left(times, from_us) - 1) : bisect_right(times, until_us) + 1]
-    return max((after - max(before, from_us) for before, after in pairwise(inside)), default=0)
+    """Return the longest time from `from_us` on without an acknowledgement that begins by `until_us`."""
+    inside = [from_us, *times[bisect_left(times, from_us) : bisect_right(times, until_us) + 1]]
+    if inside[-1] < until_us:  # nothing came after
+        inside.append(until_us)
+    return max(after - before for before, after in pairwise(inside))
 
 
 def run_as_json(
@@ -137,6 +137,7 @@ def run_as_json(
         "served_after_s": _rounded(verdict.serves_s),
         "caught_up_after_s": _rounded(verdict.caught_up_s),
         "checked_in_s": round(verdict.check_s, 1),
+        "file_and_log_bytes": verdict.sizes,
         "latent_damage": verdict.latent,
         "lost_nodes": verdict.lost,
         "ends": verdict.ends,

@@ -15,14 +15,19 @@ from histories.logs import StoredLog
 
 from chaos.faults import World
 from chaos.harness_client import HarnessClient
+from chaos.holdings import read_holding
 from chaos.journal import Told, read_journals
+from rewind_cluster.errors import DamagedError
+from rewind_node.storage_errors import StorageError
 
 SERVES_S = 5.0
 CALLS_END_S = 45.0  # the longest timeout, 8 s, thrice; with whatever waits before it
+LAST_S = 30.0
 ARRIVE_S = 60.0
 GROUPS_S = 60.0  # leases of dead members run out, slow events are dealt with, what failed is given again
 CATCH_UP_S = 60.0
 END_S = 30.0
+HOPELESS = 0.1  # of all that patience
 LOOK_S = 0.1
 FOREVER_US = 1 << 62
 
@@ -51,6 +56,7 @@ class Verdict:
     latent: list[str] = field(default_factory=list)  # damage that nobody has met
     lost: list[str] = field(default_factory=list)  # nodes that were out for good, and why
     ends: list[str] = field(default_factory=list)  # of nodes by themselves, for a reason
+    sizes: dict[str, tuple[int, int]] = field(default_factory=dict)  # of each node: its data file, the logs in it
     check_s: float = 0.0
 
     def found(self, kind: str, text: str) -> None:
@@ -62,8 +68,9 @@ def reach(world: World, client: HarnessClient, journals: list[Path], healed_s: f
     """Return the verdict on a run whose last fault was healed at a time of the monotonic clock."""
     verdict = Verdict()
     _see_service(verdict, world, client, healed_s)
-    _see_ends(verdict, world, client)
-    _see_catching_up(verdict, world, healed_s)
+    hope = 1.0 if not verdict.findings else HOPELESS  # there is no point in waiting long for what is broken already
+    _see_ends(verdict, world, client, hope)
+    _see_catching_up(verdict, world, healed_s, hope)
     for text in world.fleet.end(END_S):
         verdict.found("call never ends", text)
     client.close()
@@ -88,23 +95,25 @@ def _see_service(verdict: Verdict, world: World, client: HarnessClient, healed_s
         verdict.serves_s = max(served.values()) - healed_s
 
 
-def _see_ends(verdict: Verdict, world: World, client: HarnessClient) -> None:
-    for name in world.fleet.tell("stop", "stopped", CALLS_END_S):
+def _see_ends(verdict: Verdict, world: World, client: HarnessClient, hope: float) -> None:
+    supervise, tell = world.cluster.supervise, world.fleet.tell
+    for name in tell("stop", "stopped", CALLS_END_S * hope, supervise):
         verdict.found("call never ends", f"client {name} has not ended its calls {CALLS_END_S:.0f} s after the end")
-    if not client.say_last():
+    if not client.say_last(LAST_S * hope):
         verdict.found("partition does not serve", "the last events of the run were not taken")
-    for name in world.fleet.tell("arrive", "arrived", ARRIVE_S):
+    for name in tell("arrive", "arrived", ARRIVE_S * hope, supervise):
         verdict.found("consumer stays behind", f"client {name}: {ARRIVE_S:.0f} s after the last event")
-    give_up = time.monotonic() + GROUPS_S
+    give_up = time.monotonic() + GROUPS_S * hope
     while behind := client.groups_behind():
         if time.monotonic() > give_up:
             verdict.found("group stays behind", "; ".join(behind))
             return
+        supervise()
         time.sleep(LOOK_S)
 
 
-def _see_catching_up(verdict: Verdict, world: World, healed_s: float) -> None:
-    give_up = time.monotonic() + CATCH_UP_S
+def _see_catching_up(verdict: Verdict, world: World, healed_s: float, hope: float) -> None:
+    give_up = time.monotonic() + CATCH_UP_S * hope
     asked_s = time.monotonic()
     while behind := list(_behind(world, asked_s)):
         if time.monotonic() > give_up:
@@ -141,9 +150,17 @@ def _check(verdict: Verdict, world: World, journals: list[Path]) -> None:
     verdict.told = read_journals(journals)
     for text in verdict.told.surprises:
         verdict.found("surprise", text)
-    logs, differences = world.cluster.read_logs()
-    for text in differences:
-        verdict.found("diverged replica", text)
+    logs: list[StoredLog] = []
+    for node in world.cluster.alive:
+        try:
+            held = read_holding(node)
+        except (StorageError, DamagedError) as error:
+            verdict.found("broke down", f"what {node.name} holds cannot be read: {error}")
+            continue
+        logs += held.logs
+        verdict.sizes[node.name] = held.file_bytes, held.log_bytes
+        for text in held.differences:
+            verdict.found("diverged replica", text)
     logs = _without_latent_damage(verdict, world, logs)
     started_s = time.monotonic()
     voters = len(world.cluster.nodes)

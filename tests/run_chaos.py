@@ -30,7 +30,7 @@ HUGE = (".img", ".mdb", ".clock", ".so")
 
 
 @click.command(help=__doc__)
-@click.option("--seconds", type=float, default=RUN_S, show_default=True, help="Begin new runs until so much has passed.")
+@click.option("--seconds", type=float, default=RUN_S, show_default=True, help="Begin runs for so long.")
 @click.option("--seed", type=int, default=1, show_default=True, help="The first run's; the next has the next.")
 @click.option("--runs", type=click.IntRange(min=1), help="So many at most.")
 @click.option("--run-seconds", type=float, default=RUN_S, show_default=True, help="How long faults go on in a run.")
@@ -70,7 +70,8 @@ def main(
         until_s = time.monotonic() + seconds
         while not done or (not each and time.monotonic() < until_s and len(done) != runs):
             faults = draw_each(seed, kinds) if each else draw(seed, run_seconds, kinds)
-            done.append(_run(seed, faults, Shape(nodes=int(nodes)), scratch / f"seed-{seed}", missing, plant or "", keep))
+            place = scratch / f"seed-{seed}"
+            done.append(_run(seed, faults, Shape(nodes=int(nodes)), place, missing, plant or "", keep))
             if report_file is not None:
                 report.write(report_file, done, missing)
             seed += 1
@@ -99,7 +100,6 @@ def _run(
 ) -> dict[str, Any]:
     """Play one plan, tell its story, and return its part of the report."""
     begun_s = time.monotonic()
-    directory.mkdir()
     click.echo(f"seed {seed}: {len(faults)} faults", err=True)
     verdict = Verdict()
     try:

@@ -21,8 +21,6 @@ from random import Random
 from typing import Any
 
 import rewind
-from rewind import RewindError
-
 from chaos.consumers import Consumer, Member, Subscriber, remember_memberships
 from chaos.journal import Journal
 from chaos.overheard import overhear
@@ -30,6 +28,7 @@ from chaos.plants import having
 from chaos.shells import AsyncioShell, BlockingShell, Job, Shell, run_asyncio, run_blocking
 from chaos.wishes import CONTEXTS, GROUPS
 from chaos.work import Beliefs, Worker
+from rewind import RewindError
 
 CLIENTS_MAX = 1000  # of the history in one process
 WORKERS = 7

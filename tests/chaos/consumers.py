@@ -8,7 +8,6 @@ has arrived when it was given such an event by each partition.
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -103,9 +102,7 @@ class Consumer:
 class Subscriber(Consumer):
     """A subscription with one filter. `kept` is the file with its checkpoint."""
 
-    def __init__(
-        self, client: int, shell: Shell, journal: Journal, random: Random, number: int, kept: Path
-    ) -> None:
+    def __init__(self, client: int, shell: Shell, journal: Journal, random: Random, number: int, kept: Path) -> None:
         super().__init__(client, shell, journal, random)
         self._wanted = FILTERS[number % len(FILTERS)]
         self._kept = kept
@@ -126,9 +123,7 @@ class Subscriber(Consumer):
         origin, partitions = origin_of(shell), partitions_of(shell)
         after: Any = self._kept.read_text() if self._kept.exists() else NOW if self._random.random() < 0.2 else None
         begun_us = now_us()
-        subscription = await shell.subscribe(
-            after=after, types=wanted.types, prefix=wanted.prefix, timeout=TIMEOUT_S
-        )
+        subscription = await shell.subscribe(after=after, types=wanted.types, prefix=wanted.prefix, timeout=TIMEOUT_S)
         first = make_token(origin, dict.fromkeys(partitions, 0)) if after is None else subscription.checkpoint
         positions = read_checkpoint(after if isinstance(after, str) else first, origin, partitions)
         tag = self._client, self._number
@@ -223,7 +218,7 @@ _memberships: dict[int, Any] = {}  # by the identity of what they were made from
 
 def remember_memberships() -> None:
     """Let this process remember who its members are: the library tells nobody but the cluster."""
-    make: Callable[[Joining], Any] = Joining.membership
+    make = Joining.membership
 
     def membership(joining: Joining) -> Any:
         if id(joining) not in _memberships:

@@ -70,19 +70,19 @@ def _power(world: World, nodes: list[ChaosNode], seconds: float) -> Course:
     world.note(f"{names(nodes)} have power again")
 
 
-def _with_power(world: World, nodes: list[ChaosNode]) -> list[ChaosNode]:
+def _with_power(nodes: list[ChaosNode]) -> list[ChaosNode]:
     return [node for node in nodes if isinstance(node.disk, LoopDisk) and not node.lost]
 
 
 def cut_power_of_one(world: World, random: Random, seconds: float) -> Course:
     """Cut the power of one machine."""
-    nodes = _with_power(world, world.pick(random, len(world.cluster.nodes)))
+    nodes = _with_power(world.pick(random, len(world.cluster.nodes)))
     yield from _power(world, nodes[:1], seconds)
 
 
 def cut_power_of_all(world: World, _: Random, seconds: float) -> Course:
     """Cut the power of all machines whose disk can lose it; the others are killed with them."""
-    nodes = _with_power(world, world.cluster.nodes)
+    nodes = _with_power(world.cluster.nodes)
     others = [node for node in world.cluster.alive if node not in nodes]
     for node in others:
         world.cluster.hold(node, SIGKILL)
@@ -93,7 +93,7 @@ def cut_power_of_all(world: World, _: Random, seconds: float) -> Course:
 
 def freeze(world: World, random: Random, seconds: float) -> Course:
     """Let a disk take no writes for a while, as a storage that hangs does."""
-    (node, *_) = _with_power(world, world.pick(random, len(world.cluster.nodes)))
+    (node, *_) = _with_power(world.pick(random, len(world.cluster.nodes)))
     assert isinstance(node.disk, LoopDisk)
     world.note(f"the disk of {node.name} hangs")
     node.disk.freeze()

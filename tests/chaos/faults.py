@@ -62,7 +62,7 @@ class World:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of fault. `area`: no two faults of one area overlap. `seconds`: how long it lasts, at least and at most."""
+    """A kind of fault. `area`: no two faults of one area overlap. `seconds`: how long it lasts, between these two."""
 
     name: str
     area: str

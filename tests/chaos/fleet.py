@@ -106,7 +106,8 @@ class Fleet:
         """Take in what has ended by itself: none should."""
         for client in self.clients:
             if client.process is not None and not client.running and not client.held:
-                self.breakdowns.append(f"client {client.name} ended with {client.process.returncode}: {client.log_file}")
+                code = client.process.returncode
+                self.breakdowns.append(f"client {client.name} ended with {code}; see {client.log_file.name}")
                 self.start(client)
 
     def hold(self, client: ClientProcess) -> None:
@@ -175,7 +176,7 @@ class Fleet:
                 wrong.append(f"client {client.name} does not end")
             else:
                 if code:
-                    wrong.append(f"client {client.name} ended with {code}; see {client.log_file}")
+                    wrong.append(f"client {client.name} ended with {code}; see {client.log_file.name}")
         return wrong
 
     def kill(self) -> None:

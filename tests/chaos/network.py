@@ -141,9 +141,7 @@ class Network:
 
     def lost(self, senders: Iterable[str]) -> list[Rule]:
         """Return rules that lose every fifth packet from others."""
-        return [
-            f"ip saddr {self.address(sender)} numgen random mod 100 < {LOSS_PERCENT} drop" for sender in senders
-        ]
+        return [f"ip saddr {self.address(sender)} numgen random mod 100 < {LOSS_PERCENT} drop" for sender in senders]
 
     def reset(self, senders: Iterable[str]) -> list[Rule]:
         """Return rules that answer whatever comes over TCP from others by resetting the connection."""

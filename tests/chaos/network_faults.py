@@ -1,4 +1,4 @@
-"""The network between nodes: cut in all ways there are, lossy, hostile, slow. Clients are on the other side of a cut."""
+"""The network between nodes, and theirs to clients: cut in all ways there are, lossy, hostile, slow."""
 
 from collections.abc import Iterable
 from random import Random

@@ -100,7 +100,8 @@ def play(
     tell: Callable[[str], None],
     bug: str = "",
 ) -> tuple[Verdict, World]:
-    """Play a plan in an empty directory, and return the verdict."""
+    """Play a plan in a directory that is not there yet, and return the verdict."""
+    directory.mkdir()
     with ExitStack() as stack:
         begun_s = time.monotonic()
         world = _build(seed, shape, directory, missing, stack, bug)

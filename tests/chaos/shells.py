@@ -23,10 +23,10 @@ class Shell(Protocol):
 
     store: Any
 
-    async def append(self, stream: str, events: list[NewEvent], expected: int, timeout: float) -> AppendResult: ...
-    async def append_many(self, parts: Sequence[Part], timeout: float) -> list[AppendResult]: ...
+    async def append(self, stream: str, events: list[NewEvent], expected: int, timeout_s: float) -> AppendResult: ...
+    async def append_many(self, parts: Sequence[Part], timeout_s: float) -> list[AppendResult]: ...
     async def submit(
-        self, stream: str, events: list[NewEvent], expected: int, timeout: float
+        self, stream: str, events: list[NewEvent], expected: int, timeout_s: float
     ) -> Awaitable[AppendResult]: ...
     async def read(self, stream: str, **options: Any) -> tuple[list[Event], str]: ...
     async def version(self, stream: str, **options: Any) -> int: ...
@@ -55,16 +55,16 @@ class BlockingShell:
     def __init__(self, store: rewind.Store) -> None:
         self.store = store
 
-    async def append(self, stream: str, events: list[NewEvent], expected: int, timeout: float) -> AppendResult:
-        return self.store.append(stream, events, expected, timeout=timeout)
+    async def append(self, stream: str, events: list[NewEvent], expected: int, timeout_s: float) -> AppendResult:
+        return self.store.append(stream, events, expected, timeout=timeout_s)
 
-    async def append_many(self, parts: Sequence[Part], timeout: float) -> list[AppendResult]:
-        return self.store.append_many(parts, timeout=timeout)
+    async def append_many(self, parts: Sequence[Part], timeout_s: float) -> list[AppendResult]:
+        return self.store.append_many(parts, timeout=timeout_s)
 
     async def submit(
-        self, stream: str, events: list[NewEvent], expected: int, timeout: float
+        self, stream: str, events: list[NewEvent], expected: int, timeout_s: float
     ) -> Awaitable[AppendResult]:
-        return asyncio.wrap_future(self.store.submit(stream, events, expected, timeout=timeout))
+        return asyncio.wrap_future(self.store.submit(stream, events, expected, timeout=timeout_s))
 
     async def read(self, stream: str, **options: Any) -> tuple[list[Event], str]:
         reader = self.store.read(stream, **options)
@@ -96,16 +96,16 @@ class AsyncioShell:
         self.store = store
         self._loop = asyncio.get_running_loop()
 
-    async def append(self, stream: str, events: list[NewEvent], expected: int, timeout: float) -> AppendResult:
-        return await self.store.append(stream, events, expected, timeout=timeout)
+    async def append(self, stream: str, events: list[NewEvent], expected: int, timeout_s: float) -> AppendResult:
+        return await self.store.append(stream, events, expected, timeout=timeout_s)
 
-    async def append_many(self, parts: Sequence[Part], timeout: float) -> list[AppendResult]:
-        return await self.store.append_many(parts, timeout=timeout)
+    async def append_many(self, parts: Sequence[Part], timeout_s: float) -> list[AppendResult]:
+        return await self.store.append_many(parts, timeout=timeout_s)
 
     async def submit(
-        self, stream: str, events: list[NewEvent], expected: int, timeout: float
+        self, stream: str, events: list[NewEvent], expected: int, timeout_s: float
     ) -> Awaitable[AppendResult]:
-        return await self.store.submit(stream, events, expected, timeout=timeout)
+        return await self.store.submit(stream, events, expected, timeout=timeout_s)
 
     async def read(self, stream: str, **options: Any) -> tuple[list[Event], str]:
         reader = self.store.read(stream, **options)

@@ -9,6 +9,7 @@ that has lost its vote. All others must have caught up in the end.
 import shutil
 import subprocess
 import time
+from contextlib import ExitStack
 from random import Random
 from signal import SIGKILL, SIGTERM
 
@@ -105,41 +106,43 @@ def freeze(world: World, random: Random, seconds: float) -> Course:
 # Syncs, by strace, which is attached to the node while the fault lasts.
 
 
-def _inject(world: World, random: Random, seconds: float, injected: str, excuses: frozenset[int]) -> Course:
-    node = next((each for each in world.pick(random, len(world.cluster.nodes)) if each.running), None)
-    if node is None:
-        world.note("no node runs whose syncs could fail")
-        return
-    assert node.process is not None
-    world.note(f"fdatasync of {node.name}: {injected}")
-    node.excuses |= excuses
-    command = ["/usr/bin/strace", "-f", "-p", str(node.process.pid), "-o", "/dev/null", "-e", "trace=fdatasync"]
-    with subprocess.Popen(
-        dying_with_this_process([*command, "-e", f"inject=fdatasync:{injected}"]), stderr=subprocess.DEVNULL
-    ) as tracer:
+def _inject(world: World, nodes: list[ChaosNode], seconds: float, injected: str, excuses: frozenset[int]) -> Course:
+    running = [node for node in nodes if node.running]
+    world.note(f"fdatasync of {names(running) or 'nobody, for none runs'}: {injected}")
+    with ExitStack() as stack:
+        tracers = []
+        for node in running:
+            assert node.process is not None
+            node.excuses |= excuses
+            command = ["/usr/bin/strace", "-f", "-p", str(node.process.pid), "-o", "/dev/null", "-e", "trace=fdatasync"]
+            command = dying_with_this_process([*command, "-e", f"inject=fdatasync:{injected}"])
+            tracers.append(stack.enter_context(subprocess.Popen(command, stderr=subprocess.DEVNULL)))
         yield seconds
-        tracer.send_signal(SIGTERM)  # it lets go of the node
-        while tracer.poll() is None:
+        for tracer in tracers:
+            tracer.send_signal(SIGTERM)  # it lets go of the node
+        while any(tracer.poll() is None for tracer in tracers):
             yield LOOK_S
     yield LOOK_S  # whoever has ended is found first
-    node.excuses -= excuses
-    world.note(f"fdatasync of {node.name} works again")
+    for node in running:
+        node.excuses -= excuses
+    world.note(f"fdatasync of {names(running)} works again")
 
 
 def fail_sync(world: World, random: Random, seconds: float) -> Course:
     """Let a sync fail, after which nothing that the disk says may be believed."""
-    yield from _inject(world, random, seconds, f"error=EIO:when={random.randint(*NTH_SYNC)}", DISK_ENDS)
+    yield from _inject(world, world.pick(random), seconds, f"error=EIO:when={random.randint(*NTH_SYNC)}", DISK_ENDS)
 
 
 def delay_sync(world: World, random: Random, seconds: float) -> Course:
-    """Let every sync take its time."""
-    yield from _inject(world, random, seconds, f"delay_enter={SYNC_DELAY_US}", frozenset())
+    """Let every sync take its time, at one node or at all."""
+    nodes = world.pick(random) if random.random() < 0.5 else world.cluster.alive
+    yield from _inject(world, nodes, seconds, f"delay_enter={SYNC_DELAY_US}", frozenset())
 
 
 def kill_at_sync(world: World, random: Random, seconds: float) -> Course:
     """Kill a node in the middle of a commit, before the disk has heard of it."""
     injected = f"error=EIO:signal=KILL:when={random.randint(*NTH_SYNC)}"
-    yield from _inject(world, random, seconds, injected, frozenset({-9}) | DISK_ENDS)
+    yield from _inject(world, world.pick(random), seconds, injected, frozenset({-9}) | DISK_ENDS)
 
 
 # Damage.

@@ -29,6 +29,7 @@ from rewind_node.parent_death import dying_with_this_process
 
 RESTART_S = 1.0  # RestartSec of the systemd unit in deploy/README.md
 STOP_S = 15.0
+QUARANTINE = "a replica is damaged and under quarantine"
 HOPELESS = "must be replaced under a new ID"  # what a replica says whose vote was damaged
 DISK_ENDS = frozenset({StorageFailureError.code})
 
@@ -232,6 +233,12 @@ class Cluster:
         lines = (self.complaint_of(node) or "").split("; ")
         words = [line.split() for line, after in pairwise([*lines, ""]) if HOPELESS in after]
         return {int(word[1].rstrip(":")) for word in words if word[0] == "partition"}
+
+    @staticmethod
+    def quarantines(node: ChaosNode) -> list[str]:
+        """Return the lines in which a node says that it has met damage."""
+        lines = node.log_file.read_text(errors="replace").splitlines()
+        return [line for line in lines if QUARANTINE in line]
 
     def leaders(self) -> dict[int, str | None]:
         """Return the leader of each partition by the word of the first node that answers."""

@@ -14,6 +14,7 @@ from planted.plant import Change, Plant, planted
 from rewind.inbox import Inbox
 from rewind_node.lmdb_engine import LmdbEngine
 from rewind_node.loop import turn
+from rewind_node.node import Node
 from rewind_node.peer_protocol import PeerProtocol
 from rewind_node.peers import Peers
 from rewind_node.replica import Replica
@@ -136,11 +137,18 @@ BUGS = (
                     """,
                 ),
                 Change(
-                    PeerProtocol.hello,
+                    Node.link_up,
                     """
-                    + if link.node is not None:
-                    +     return
-                      self._node.peers.send(link, self._introduce(PeerHello))
+                    - self.peer_protocol.hello(link)
+                    + if link.node is None:
+                    +     self.peer_protocol.hello(link)
+                    """,
+                ),
+                Change(
+                    PeerProtocol._hello_required,
+                    """
+                    - self.hello(link)
+                    + return
                     """,
                 ),
             ),
@@ -165,7 +173,7 @@ BUGS = (
                 ),
             ),
         ),
-        ("killed at a sync", "kill -9 of all", "power cut of all"),
+        ("syncs delayed", "kill -9 of all"),
     ),
     Bug(
         _bug(

@@ -36,6 +36,7 @@ PROMISES = {
     ),
     "8 sound": ("phantom", "damaged replica"),
     "9 one log": ("diverged replica",),
+    "10 bounded": ("grows without bound",),
     "serves": ("partition does not serve", "replica does not catch up", "cluster does not come up"),
     "stands": ("broke down", "surprise"),
 }

@@ -13,7 +13,7 @@ CONTEXTS = ("default", ORDERED_CONTEXT)
 EVENT_TYPES = ("Happened", "Happened", "Happened", "Noted", "Counted")
 MARKER = b"an event of a chaotic run: "  # where bits are flipped on disk
 LAST = "last"  # metadata of the events that end a run
-HOT = 6  # streams that all clients append to, in each context
+HOT = 12  # streams that all clients append to, in each context: some in every partition
 EPOCH_S = 10  # they are other ones so often, or reading them would take all the time there is
 PADDINGS = (0, 0, 0, 0, 200, 3000)
 

@@ -16,7 +16,7 @@ from histories.recording import append_done, part_of, scanned_event, seen_event
 
 from chaos.journal import Journal, fields_of
 from chaos.shells import Shell, origin_of, partitions_of
-from chaos.wishes import CONTEXTS, FILTERS, ORDERED_CONTEXT, PADDINGS, hot_stream, new_event, together
+from chaos.wishes import CONTEXTS, FILTERS, HOT, ORDERED_CONTEXT, PADDINGS, hot_stream, new_event, together
 from rewind import (
     ANY,
     AppendResult,
@@ -113,14 +113,21 @@ class Worker:
         padding = self._random.choice(PADDINGS)
         return [new_event(self._random.randrange(5), padding, by=self._client) for _ in range(count)]
 
+    def _hot(self, context: str) -> str:
+        """Return a stream that all clients append to: each partition is as likely, however many of them it has."""
+        shell = self._shells[context]
+        partition = self._random.choice(partitions_of(shell))
+        streams = [hot_stream(number) for number in range(HOT)]
+        return self._random.choice([each for each in streams if shell.store.partition_of(each) == partition] or streams)
+
     # Appends.
 
     async def _append(self, context: str) -> None:
-        await self._write(context, hot_stream(self._random.randrange(100)), self._events(1))
+        await self._write(context, self._hot(context), self._events(1))
 
     async def _batch(self, context: str) -> None:
         events = self._events(self._random.randint(2, 6))
-        await self._write(context, hot_stream(self._random.randrange(100)), events)
+        await self._write(context, self._hot(context), events)
 
     async def _write(self, context: str, stream: str, events: list[NewEvent]) -> None:
         expected, shell = self._expected(context, stream), self._shells[context]
@@ -156,7 +163,7 @@ class Worker:
 
     async def _burst(self, context: str) -> None:
         """Let many appends to one stream be under way at once, each expecting what the one before leaves, or any."""
-        stream = hot_stream(self._random.randrange(100))
+        stream = self._hot(context)
         first, timeout = self._expected(context, stream), self._timeout()
         futures, ends = [], []
         for place in range(self._random.randint(*BURST)):

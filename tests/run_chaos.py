@@ -18,7 +18,7 @@ from typing import Any
 import click
 from chaos import report
 from chaos.faults import Means
-from chaos.plan import KINDS, available, draw, draw_each
+from chaos.plan import KINDS, available, draw, draw_each, scripted
 from chaos.plants import PLANTS
 from chaos.run import NotServingError, Scratch, Shape, missing_means, play
 from chaos.verdict import Verdict
@@ -37,7 +37,8 @@ HUGE = (".img", ".mdb", ".clock", ".so")
 @click.option("--each", is_flag=True, help="One run with one short fault of each kind.")
 @click.option("--kind", "wanted", multiple=True, metavar="KIND", help="Faults of this kind only; may be given again.")
 @click.option("--nodes", type=click.Choice(["3", "5"]), default="3", show_default=True, help="Nodes of a cluster.")
-@click.option("--plant", type=click.Choice(list(PLANTS)), help="Have this bug in the nodes: the run must find it.")
+@click.option("--plant", type=click.Choice(list(PLANTS)), help="Have this bug, and the run that should find it.")
+@click.option("--course-of", type=click.Choice(list(PLANTS)), help="Play that run without the bug.")
 @click.option("--report", "report_file", type=click.Path(path_type=Path), help="Where the figures go, as JSON.")
 @click.option("--keep", type=click.Path(path_type=Path), help="Keep what nodes and clients of all runs have said.")
 @click.option("--list", "listing", is_flag=True, help="Tell which faults and which bugs there are, and do nothing.")
@@ -50,6 +51,7 @@ def main(
     wanted: tuple[str, ...],
     nodes: str,
     plant: str | None,
+    course_of: str | None,
     report_file: Path | None,
     keep: Path | None,
     listing: bool,
@@ -68,8 +70,14 @@ def main(
         kinds = [kind for kind in available(KINDS, missing) if not wanted or kind.name in wanted]
         done: list[dict[str, Any]] = []
         until_s = time.monotonic() + seconds
-        while not done or (not each and time.monotonic() < until_s and len(done) != runs):
-            faults = draw_each(seed, kinds) if each else draw(seed, run_seconds, kinds)
+        bug = PLANTS.get(plant or course_of or "")
+        if bug is not None:
+            seed = bug.seed
+        while not done or (not (each or bug) and time.monotonic() < until_s and len(done) != runs):
+            if bug is not None:
+                faults = scripted(seed, bug.course)
+            else:
+                faults = draw_each(seed, kinds) if each else draw(seed, run_seconds, kinds)
             place = scratch / f"seed-{seed}"
             done.append(_run(seed, faults, Shape(nodes=int(nodes)), place, missing, plant or "", keep))
             if report_file is not None:

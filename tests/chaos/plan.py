@@ -60,5 +60,13 @@ def draw_each(seed: int, kinds: Sequence[Kind]) -> list[Fault]:
     return faults
 
 
+def scripted(seed: int, course: Iterable[tuple[float, str, float]]) -> list[Fault]:
+    """Return a run with faults of these kinds, each with its begin and its duration."""
+    kinds = {kind.name: kind for kind in KINDS}
+    return [
+        _fault(seed, number, kinds[name], at_s, for_s) for number, (at_s, name, for_s) in enumerate(course, start=1)
+    ]
+
+
 def _fault(seed: int, number: int, kind: Kind, at_s: float, for_s: float) -> Fault:
     return Fault(number, kind, at_s, for_s, f"fault/{seed}/{number}")

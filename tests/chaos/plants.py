@@ -24,11 +24,11 @@ NODE_PROGRAM = (sys.executable, "-P", str(Path(__file__).with_name("node_program
 
 @dataclass(frozen=True, slots=True)
 class Bug:
-    """One bug and how to find it: with faults of these kinds, on a seed."""
+    """One bug and how to find it: by faults of these kinds, each with its begin and its duration, on a seed."""
 
     plant: Plant
-    kinds: tuple[str, ...]
-    seed: int = 1
+    seed: int
+    course: tuple[tuple[float, str, float], ...]
     in_clients: bool = False
 
 
@@ -53,7 +53,8 @@ BUGS = (
                 ),
             ),
         ),
-        ("power cut of all",),
+        2,
+        ((10.0, "power cut of all", 1.0),),
     ),
     Bug(
         _bug(
@@ -71,7 +72,8 @@ BUGS = (
                 ),
             ),
         ),
-        ("power cut of all",),
+        2,
+        ((10.0, "power cut of all", 1.0), (20.0, "power cut of all", 1.0), (30.0, "power cut of all", 1.0)),
     ),
     Bug(
         _bug(
@@ -103,7 +105,8 @@ BUGS = (
                 ),
             ),
         ),
-        ("isolation", "kill -9 of all"),
+        3,
+        ((4.0, "isolation", 4.0), (14.0, "isolation", 4.0), (24.0, "kill -9 of all", 1.0)),
     ),
     Bug(
         _bug(
@@ -121,7 +124,8 @@ BUGS = (
                 ),
             ),
         ),
-        ("client paused",),
+        1,
+        ((3.0, "client paused", 12.0),),
     ),
     Bug(
         _bug(
@@ -153,7 +157,8 @@ BUGS = (
                 ),
             ),
         ),
-        ("kill -9 of one",),
+        1,
+        ((5.0, "kill -9 of one", 1.0),),
     ),
     Bug(
         _bug(
@@ -173,7 +178,8 @@ BUGS = (
                 ),
             ),
         ),
-        ("syncs delayed", "kill -9 of all"),
+        3,
+        ((8.0, "syncs delayed", 8.0), (12.0, "kill -9 of all", 1.0)),
     ),
     Bug(
         _bug(
@@ -196,7 +202,8 @@ BUGS = (
                 ),
             ),
         ),
-        ("sync fails", "kill -9 of all"),
+        1,
+        ((6.0, "sync fails", 5.0), (14.0, "kill -9 of all", 1.0)),
     ),
     Bug(
         _bug(
@@ -214,7 +221,8 @@ BUGS = (
                 ),
             ),
         ),
-        ("client paused",),
+        1,
+        ((4.0, "client paused", 8.0),),
         in_clients=True,
     ),
 )

@@ -18,9 +18,10 @@ from typing import Any
 import click
 from chaos import report
 from chaos.faults import Means
+from chaos.machines import NotServingError, Scratch, Shape, missing_means
 from chaos.plan import KINDS, available, draw, draw_each, scripted
 from chaos.plants import PLANTS
-from chaos.run import NotServingError, Scratch, Shape, missing_means, play
+from chaos.run import play
 from chaos.verdict import Verdict
 
 from rewind_node.local_cluster import ended_like_by_ctrl_c

@@ -40,6 +40,9 @@ class PlainDisk:
     def detach(self) -> None:
         """Let go of it; nothing may use it any more."""
 
+    def thaw(self) -> None:
+        """Let writes go on, if they wait."""
+
     @property
     def data_file(self) -> Path:
         """Where the node keeps its data."""

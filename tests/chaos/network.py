@@ -4,13 +4,15 @@ Machines are nodes and clients alike, by name. Faults are rules of nftables on w
 direction can be cut by itself, and a token bucket on what leaves. None of them tracks connections, and none needs a
 kernel module beyond those. The harness itself has an address on the bridge, which no rule names: it always sees.
 
-Names carry the ID of the process that made them; whoever starts next removes what a dead one has left.
+Names carry the ID of the process that made them, and a letter; whoever starts next removes what a dead one has left.
 """
 
 import os
 from collections import defaultdict
 from collections.abc import Iterable
+from itertools import count
 from pathlib import Path
+from string import ascii_lowercase
 from types import TracebackType
 from typing import Self
 
@@ -19,6 +21,8 @@ from chaos.commands import CommandError, run, try_all
 PREFIX = "rwc"  # of namespaces, the bridge and its ends: an interface's name has 15 characters at most
 NAMESPACES = Path("/run/netns")
 TABLE = "chaos"
+SUBNETS = 250  # 10.213.0.0/24 and the following
+SUBNETS_APART = 37
 HARNESS = 254  # the last number of the harness's own address
 SLOW_RATE = "256kbit"  # a few appends a second beside heartbeats
 SLOW_BURST = "16kb"
@@ -26,6 +30,7 @@ SLOW_LATENCY = "300ms"
 LOSS_PERCENT = 20
 
 Rule = str
+_numbers = count()  # of the networks of this process
 
 
 class Network:
@@ -33,8 +38,9 @@ class Network:
 
     def __init__(self, machines: Iterable[str]) -> None:
         self._machines = list(machines)
-        self._id = os.getpid()
-        self._octet = self._id % 250
+        number = next(_numbers)
+        self._id = f"{os.getpid()}{ascii_lowercase[number % len(ascii_lowercase)]}"
+        self._octet = (os.getpid() + SUBNETS_APART * number) % SUBNETS
         self._rules: defaultdict[str, list[Rule]] = defaultdict(list)  # by machine
 
     def address(self, machine: str) -> str:
@@ -151,10 +157,10 @@ class Network:
 def remove_leftovers() -> None:
     """Remove what runs have left whose process is gone."""
     for path in NAMESPACES.glob(f"{PREFIX}*-*"):
-        if is_dead(path.name.removeprefix(PREFIX).split("-")[0]):
+        if is_dead(path.name.removeprefix(PREFIX).split("-")[0].rstrip(ascii_lowercase)):
             try_all(["ip", "netns", "del", path.name])
     for path in Path("/sys/class/net").glob(f"{PREFIX}*br"):
-        if is_dead(path.name.removeprefix(PREFIX).removesuffix("br")):
+        if is_dead(path.name.removeprefix(PREFIX).rstrip(ascii_lowercase)):
             try_all(["ip", "link", "del", path.name])
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import click
 import pytest
 from chaos import report
+from chaos.machines import Scratch, Shape, missing_means
 from chaos.plan import KINDS, available, draw_each
-from chaos.run import Scratch, Shape, missing_means, play
+from chaos.run import play
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(400)]
 

@@ -86,6 +86,9 @@ def attention(found: Status) -> list[str]:
         for node in found.get("nodes", [])
         if node.get("state") != "up"
     )
+    notes.extend(
+        f"node {node.get('name')}: {reason}" for node in found.get("nodes", []) for reason in node.get("reasons") or []
+    )
     return urgent + notes
 
 

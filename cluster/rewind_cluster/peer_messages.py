@@ -78,13 +78,14 @@ class PeerStatus:
     """What a node says of itself about once a second, for `/api/status` on the others.
 
     `replicas`: [[partition, role, leader's node ID or "", term, commit, applied, [[node ID, match], …]], …]; the
-    matches are known to leaders only.
+    matches are known to leaders only. `reasons`: why it is not ready, lines of text for people, the first few.
     """
 
     cluster_id: str
     pid: int
     state: str
     replicas: list[Any]
+    reasons: list[Any]
 
 
 @message(PEER_CODEC, 30)

@@ -30,8 +30,8 @@ class Infirmary:
 
     def admit(self, partition: int, reason: str) -> None:
         """Begin to repair a replica, which is out of service by now."""
-        self._node.log.error("a replica is damaged and under quarantine", partition=partition, reason=reason)
-        self.repairs[partition] = Repair(self._node.store, partition, reason)
+        repair = self.repairs[partition] = Repair(self._node.store, partition, reason)
+        self._node.log.error("a replica is damaged and under quarantine", partition=partition, reason=repair.told)
 
     def work(self) -> None:
         """Do one slice of each repair and of the scrub."""

@@ -38,6 +38,8 @@ class Leaders:
         if leader and leader != known:
             node.metrics.leader_changes += 1
             node.log.info("leader", partition=replica.partition, leader=node.name_of(leader), term=raft.term)
+        elif known and not leader:
+            node.log.info("no leader", partition=replica.partition, before=node.name_of(known), term=raft.term)
         if leader or known:
             node.client_protocol.broadcast(LeaderIs(replica.partition, raft.term, leader))
 

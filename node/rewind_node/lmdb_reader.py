@@ -143,7 +143,8 @@ def open_environment(path: Path, **options: object) -> lmdb.Environment:
         environment = lmdb.open(str(path), max_dbs=TABLES_MAX, **options)  # type: ignore[arg-type] # each caller's are literal
     except lmdb.InvalidError as error:
         raise StorageFailedError(
-            f"{path / 'data.mdb'} is not a database; restore it, or move the data directory away and start empty"
+            f"{path / 'data.mdb'} is not a database; put it back as it last was, or move the data directory away and "
+            "start empty: an older copy has forgotten its votes"
         ) from error
     except lmdb.Error as error:
         failure = as_storage_error(error, path)
@@ -161,8 +162,8 @@ def _check_length(environment: lmdb.Environment, path: Path) -> None:
     if found_bytes < needed_bytes and not holds_all_pages(file, page_bytes):
         environment.close()
         raise StorageFailedError(
-            f"{file} is cut short: it has {found_bytes} bytes and names pages up to {needed_bytes}; restore it, or "
-            "move the data directory away and start empty"
+            f"{file} is cut short: it has {found_bytes} bytes and names pages up to {needed_bytes}; put it back as it "
+            "last was, or move the data directory away and start empty: an older copy has forgotten its votes"
         )
 
 

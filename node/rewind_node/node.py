@@ -189,7 +189,10 @@ class Node:
         """Learn whether this node's disk space is below its reserve, and whether even that is going."""
         if full != self.storage_full:
             self.storage_full = full
-            self.log.warning("disk space", below_reserve=full, appends="refused" if full else "taken again")
+            if full:
+                self.log.warning("too little free disk space: appends are refused; free some")
+            else:
+                self.log.warning("there is enough free disk space again: appends are taken")
         if exhausted != self.storage_exhausted:
             self.storage_exhausted = exhausted
             for replica in self.replicas.values():
@@ -219,7 +222,7 @@ class Node:
         if node_id is None:
             return
         self.metrics.peer_disconnects += 1
-        self.log.info("lost the connection to a node", node=self.name_of(node_id), address=address)
+        self.log.warning("lost the connection to a node", peer=self.name_of(node_id), address=address)
         for replica, member in self._members_on(node_id):
             self.touch(replica).raft.peer_dropped(member, self.now_us)
 

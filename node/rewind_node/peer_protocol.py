@@ -27,7 +27,14 @@ from rewind_cluster.wire import PROTOCOL_VERSIONS, check_shape
 from rewind_node.connections import Frames
 from rewind_node.exits import ForeignClusterError, UsageError
 from rewind_node.founding import Seed, check_record
-from rewind_node.peers import Link, PeerReport, check_versions, plan_of
+from rewind_node.peers import (
+    REASON_SHOWN_MAX,
+    REASONS_TOLD_MAX,
+    Link,
+    PeerReport,
+    check_versions,
+    plan_of,
+)
 
 if TYPE_CHECKING:
     from rewind_node.node import Node
@@ -132,7 +139,7 @@ class PeerProtocol:
             node_id = self._node.peers.routes.pop(route, "")
             self._count_refusal("malformed")
             self._node.log.info(
-                "refused a malformed message from a peer", node=self._node.name_of(node_id), reason=str(error)
+                "refused a malformed message from a peer", peer=self._node.name_of(node_id), reason=str(error)
             )
             self._node.peers.reply(route, PeerRefused("malformed", self._node.cluster_id, str(error)))
 
@@ -219,7 +226,7 @@ class PeerProtocol:
         node.peers.welcomed(link, other, Seed(other, plan_of(message), message.cluster_id))
         self._learn_node(other)
         if known is None or known.id != other.id:
-            node.log.info("connected to a node", node=other.name, address=link.address)
+            node.log.info("connected to a node", peer=other.name, address=link.address)
             node.node_welcomed(other.id)
         self._check_own_name(other)
 
@@ -322,7 +329,11 @@ class PeerProtocol:
             check_shape("a replica's report", row, int, str, str, int, int, int, list)
             for match in row[6]:
                 check_shape("a replica's match", match, str, int)
-        self._node.peers.reports[sender] = PeerReport(message.pid, message.state, message.replicas, self._node.now_us)
+        check_shape("a node's reasons", message.reasons, *[str] * len(message.reasons))
+        reasons = [reason[:REASON_SHOWN_MAX] for reason in message.reasons[:REASONS_TOLD_MAX]]
+        self._node.peers.reports[sender] = PeerReport(
+            message.pid, message.state, message.replicas, reasons, self._node.now_us
+        )
 
     # Repair.
 

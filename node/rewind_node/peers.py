@@ -17,6 +17,8 @@ from rewind_cluster.wire import PROTOCOL_VERSIONS
 from rewind_node.connections import Frames
 from rewind_node.founding import Plan, Seed
 
+REASONS_TOLD_MAX = 8  # of a node that may have one for each of a thousand partitions
+REASON_SHOWN_MAX = 500  # characters
 ROUTES_MAX = 4 * NODES_MAX  # a node that dials us as a seed and as a member has two, four once it has reconnected
 
 
@@ -39,6 +41,7 @@ class PeerReport:
     pid: int
     state: str
     replicas: list[Any]
+    reasons: list[str]
     heard_us: int
 
 

@@ -79,6 +79,11 @@ class Repair:
         return state
 
     @property
+    def told(self) -> str:
+        """What is wrong and what is done about it, in one line for people."""
+        return self.reason if self.hopeless else f"{self.reason}; it is repaired from its leader"
+
+    @property
     def replica(self) -> int:
         """The ID of the replica under repair, 0 where even that is lost."""
         return 0 if self._state is None else self._state.replica

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rewind_cluster.names import CONTROL
 from rewind_cluster.peer_messages import PeerStatus
 from rewind_cluster.raft import Role
+from rewind_node.peers import REASONS_TOLD_MAX
 
 if TYPE_CHECKING:
     from rewind_node.node import Node
@@ -19,7 +20,7 @@ REPORT_AGE_MAX_US = 5_000_000  # five reports missed: what they said is no longe
 def report(node: "Node") -> PeerStatus:
     """Return what this node tells the others of itself."""
     rows = list(_own_rows(node).values())
-    return PeerStatus(node.cluster_id, node.pid, _own_state(node), rows)
+    return PeerStatus(node.cluster_id, node.pid, _own_state(node), rows, first_reasons(node))
 
 
 def _own_rows(node: "Node") -> dict[int, list[Any]]:
@@ -90,9 +91,11 @@ def _nodes(node: "Node") -> list[dict[str, Any]]:
         own = info.id == node.me.id
         state = _own_state(node) if own else "down"
         pid = node.pid if own else None
+        reasons = first_reasons(node) if own else None
         if not own and node.peers.is_up(info.id):
             state = peer.state if peer else "up"
             pid = peer.pid if peer else None
+            reasons = peer.reasons if peer else None
         rows.append(
             {
                 "name": info.name,
@@ -103,6 +106,7 @@ def _nodes(node: "Node") -> list[dict[str, Any]]:
                 "http_address": info.http_address,
                 "state": state,
                 "labels": dict(info.labels),
+                "reasons": reasons,
             }
         )
     return rows
@@ -146,12 +150,24 @@ def reasons_not_ready(node: "Node") -> list[str]:
     if node.storage_full:
         lines.append("too little free disk space: appends are refused; free some")
     lines += [
-        f"partition {repair.partition}: the replica here is under quarantine: {repair.reason}"
+        f"partition {repair.partition}: the replica here is under quarantine: {repair.told}"
         for repair in node.infirmary.repairs.values()
     ]
-    lines += [
-        f"partition {partition} has no leader that this node knows of"
-        for partition in node.replicas
-        if not node.leaders.of(partition)[1]
-    ]
+    leaderless = [partition for partition in node.replicas if not node.leaders.of(partition)[1]]
+    if leaderless and (away := _away(node)):
+        lines.append(f"no connection to {away}: see whether they run, and whether the network lets them through")
+    lines += [f"partition {partition} has no leader that this node knows of" for partition in leaderless]
     return lines
+
+
+def _away(node: "Node") -> str:
+    """Return the names of the nodes that are not connected."""
+    known = node.map.nodes.values() if node.map else ()
+    return ", ".join(sorted(info.name for info in known if info.id != node.me.id and not node.peers.is_up(info.id)))
+
+
+def first_reasons(node: "Node") -> list[str]:
+    """Return why this node is not ready, as far as others are told."""
+    lines = reasons_not_ready(node)
+    more = len(lines) - REASONS_TOLD_MAX
+    return lines if more <= 0 else [*lines[: REASONS_TOLD_MAX - 1], f"and {more + 1} more"]

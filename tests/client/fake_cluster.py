@@ -69,6 +69,7 @@ class FakeNode:
     name: str
     address: str
     up: bool = True
+    reasons: list[str] = field(default_factory=list)  # why it is not ready
     paused: bool = False  # takes messages and says nothing, as a stopped process
     hears: list[Any] = field(default_factory=list)  # every message that came
     clients: set[bytes] = field(default_factory=set)
@@ -240,6 +241,7 @@ class FakeCluster:
                     "peer_address": node.address,
                     "http_address": node.address,
                     "state": "up" if node.up else "down",
+                    "reasons": node.reasons if node.up else None,
                 }
                 for node in self.nodes
             ],

@@ -108,6 +108,7 @@ def test_options_come_from_the_environment(run: Run) -> None:
 def test_a_status_shows_what_needs_attention_in_80_columns(run: Run, server: Any) -> None:
     server.cluster.leaders[2] = ""
     server.cluster.nodes[2].up = False
+    server.cluster.nodes[1].reasons = ["too little free disk space: appends are refused; free some"]
 
     shown = run("status")
 
@@ -116,6 +117,7 @@ def test_a_status_shows_what_needs_attention_in_80_columns(run: Run, server: Any
     text = " ".join(shown.stdout.split())
     assert "attention: partition 2 has no leader" in text
     assert "node-3 at" in text
+    assert "attention: node node-2: too little free disk space: appends are refused; free some" in text
     assert json.loads(run("--json", "status").stdout)["cluster_id"] == "cluster-1"
 
 

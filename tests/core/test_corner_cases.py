@@ -175,7 +175,7 @@ def test_a_report_of_nonsense_leaves_the_status_standing(cluster, row):
     node_id = cluster.hosts[1].node_id
     node = NodeInfo(node_id, "n2", "host2:7070", "host2:7071", "host2:7070", {}).pack()
 
-    peer_says(host, peer_hello(cluster, node), PeerStatus(host.core.cluster_id, 1, "up", [row]))
+    peer_says(host, peer_hello(cluster, node), PeerStatus(host.core.cluster_id, 1, "up", [row], []))
     answer, _ = client.ask(host, GetStatus)
 
     assert isinstance(answer, StatusIs)

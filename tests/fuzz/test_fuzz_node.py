@@ -288,7 +288,7 @@ def test_a_refusal_of_the_longest_cluster_id_can_be_read_by_who_sent_it(send_pee
         host.core.peer_protocol.received(b"odd", [PEER_CODEC.encode(stranger_hello(cluster, odd_node(), odd))])
         tell_own = [PEER_CODEC.encode(member_hello(cluster, cluster.hosts[1]))]
         host.core.peer_protocol.received(b"odd", tell_own)
-        host.core.peer_protocol.received(b"odd", [PEER_CODEC.encode(PeerStatus(odd, 1, "ok", []))])
+        host.core.peer_protocol.received(b"odd", [PEER_CODEC.encode(PeerStatus(odd, 1, "ok", [], []))])
         told = [PEER_CODEC.decode(frames[0]) for route, frames in peers.to_routes if route == b"odd"]
         refusals = [message for message in told if isinstance(message, PeerRefused)]
         assert [message.code for message in refusals] == ["cluster", "malformed"]

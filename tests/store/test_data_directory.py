@@ -176,7 +176,7 @@ def test_a_file_that_is_no_database_is_refused_in_one_line(tmp_path: Path, conte
         DataDirectory.open(tmp_path)
 
     assert refused.value.exit_code == 7
-    assert "data.mdb is not a database; restore it" in str(refused.value)
+    assert "data.mdb is not a database; put it back as it last was" in str(refused.value)
     assert "\n" not in str(refused.value)
     assert (tmp_path / "shard-0" / "data.mdb").read_bytes() == content
 

@@ -1,0 +1,157 @@
+"""The harness that breaks nodes: each way of breaking does what it says, and a bug of the nodes does not pass."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from chaos.clocks import Clock, compile_shim
+from chaos.commands import run
+from chaos.disks import LoopDisk, MemoryDisk
+from chaos.machines import Scratch, Shape, missing_means
+from chaos.network import Network
+from chaos.plan import scripted
+from chaos.plants import PLANTS
+from chaos.run import play
+
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(400)]
+
+BUG = "reply sent before the commit"
+DAY_S = 86_400
+SERVER = "import socket; s = socket.create_server(('', 7)); print('up', flush=True); [s.accept() for _ in range(99)]"
+PATIENCE_S = 20.0
+
+
+@pytest.fixture
+def scratch(tmp_path: Path) -> Iterator[Path]:
+    with Scratch(tmp_path) as path:
+        yield path
+
+
+@pytest.fixture
+def network() -> Iterator[Network]:
+    with Network(["a", "b", "c"]) as made:
+        yield made
+
+
+@pytest.fixture
+def server(network: Network) -> Iterator[None]:
+    """Have somebody at port 7 of b."""
+    command = [*network.command("b"), sys.executable, "-c", SERVER]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"up\n"
+        yield
+        process.kill()
+
+
+def call(network: Network, machine: str) -> str:
+    """Return how a call from a machine to port 7 of b goes: "", or the error's name."""
+    asked = f"socket.create_connection(('{network.address('b')}', 7), 1)"
+    code = f"import socket\ntry: {asked}\nexcept OSError as error: print(type(error).__name__)"
+    return run(*network.command(machine), sys.executable, "-c", code).strip()
+
+
+@pytest.mark.usefixtures("server")
+def test_a_cut_is_for_whom_it_names_and_ends(network: Network) -> None:
+    rules = network.dropped(["a"])
+
+    network.add("b", rules)
+    during = [call(network, machine) for machine in ("a", "c")]
+    network.take("b", rules)
+
+    assert during == ["TimeoutError", ""]
+    assert call(network, "a") == ""
+
+
+@pytest.mark.usefixtures("server")
+def test_two_cuts_hold_until_both_have_ended(network: Network) -> None:
+    one, other = network.dropped(["a"]), network.reset(["a", "c"])
+    network.add("b", one)
+    network.add("b", other)
+
+    network.take("b", one)
+
+    assert [call(network, machine) for machine in ("a", "c")] == ["ConnectionRefusedError"] * 2
+    network.take("b", other)
+    assert call(network, "a") == ""
+
+
+def test_a_power_cut_takes_what_was_not_synced_and_nothing_else(scratch: Path) -> None:
+    disk = LoopDisk(scratch / "disk", scratch / "image")
+    disk.attach()
+    (disk.path / "synced").write_bytes(b"kept")
+    run("sync", "--file-system", str(disk.path))
+    (disk.path / "unsynced").write_bytes(b"gone")
+
+    disk.cut_power()
+    disk.restore_power()
+
+    assert [(path.name, path.read_bytes()) for path in disk.path.glob("*synced")] == [("synced", b"kept")]
+
+
+def test_a_full_disk_takes_nothing_until_it_is_freed(scratch: Path) -> None:
+    disk = MemoryDisk(scratch / "disk")
+    disk.attach()
+
+    disk.fill(left_bytes=0)
+    with pytest.raises(OSError, match="No space left"):
+        (disk.path / "more").write_bytes(bytes(100_000))
+    disk.free()
+
+    assert (disk.path / "more").write_bytes(bytes(100_000)) == 100_000
+
+
+def test_clocks_go_wrong_while_a_process_runs_and_the_monotonic_one_never_goes_back(scratch: Path) -> None:
+    clock = Clock(scratch / "clock")
+    code = "import time\nfor _ in iter(input, 'end'): print(time.time(), time.monotonic(), flush=True)"
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        env=clock.environment(compile_shim(scratch)),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+
+        def ask() -> tuple[float, float]:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.write("?\n")
+            process.stdin.flush()
+            wall, monotonic = process.stdout.readline().split()
+            return float(wall) - time.time(), float(monotonic) - time.monotonic()
+
+        right = ask()
+        clock.set_wall(DAY_S)
+        ahead = ask()
+        clock.set_wall(0)
+        shown: list[float] = []
+        for speed in (3000, 1000) * 20:
+            clock.set_speed(speed)
+            shown += [ask()[1] + time.monotonic() for _ in range(5)]
+        fast = ask()
+        process.communicate("end\n")
+
+    assert abs(right[0]) < 1
+    assert abs(right[1]) < 1
+    assert abs(ahead[0] - DAY_S) < 1
+    assert abs(ahead[1]) < 1
+    assert fast[1] > right[1]
+    assert shown == sorted(shown)
+
+
+def test_a_bug_that_only_a_crash_shows_is_found(scratch: Path) -> None:
+    missing = missing_means(scratch)
+    bug = PLANTS[BUG]
+
+    verdict, _ = play(bug.seed, scripted(bug.seed, bug.course), Shape(), scratch / "run", missing, click.echo, BUG)
+
+    assert {finding.kind for finding in verdict.findings} & {
+        "lost acknowledgement",
+        "fencing",
+        "phantom",
+        "false refusal",
+    }

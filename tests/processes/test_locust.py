@@ -54,7 +54,10 @@ def test_an_append_that_waits_does_not_hold_up_other_greenlets(cluster: RealClus
             said = process.stdout.readline()  # would never come if the wait for the stopped nodes held up everything
 
             assert said == "pending\n"
-        finally:
             for node in cluster.nodes:
                 cluster.signal(node, signal.SIGCONT)
-        assert process.stdout.readline() == "version 2\n"
+            assert process.stdout.readline() == "version 2\n"
+        finally:
+            process.kill()
+            for node in cluster.nodes:
+                cluster.signal(node, signal.SIGCONT)

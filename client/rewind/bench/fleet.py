@@ -9,11 +9,10 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from types import TracebackType
 from typing import Any, Self
 
-from rewind.bench.tasks import Client, Outcome, Task, task_line
+from rewind.bench.tasks import Outcome, Task, task_line
 from rewind.errors import RewindError
 
 PROGRAM = (sys.executable, "-P", "-m", "rewind.bench.worker")
@@ -28,11 +27,11 @@ class BenchError(RewindError):
 class ClientProcess:
     """One client process."""
 
-    def __init__(self, client: Client, program: Sequence[str] = PROGRAM) -> None:
+    def __init__(self, greeting: str, program: Sequence[str] = PROGRAM) -> None:
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
             program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        self.tell(json.dumps(asdict(client)))
+        self.tell(greeting)
 
     def tell(self, line: str) -> None:
         """Send it a line; if it has ended, the next answer says so."""
@@ -86,10 +85,10 @@ class ClientProcess:
 
 
 class Fleet:
-    """So many client processes that are connected. They end with the context."""
+    """So many client processes that are connected. They end with the context. `greeting`: their first line."""
 
-    def __init__(self, client: Client, count: int, program: Sequence[str] = PROGRAM) -> None:
-        self._client = client
+    def __init__(self, greeting: str, count: int, program: Sequence[str] = PROGRAM) -> None:
+        self._greeting = greeting
         self._count = count
         self._program = program
         self.processes: list[ClientProcess] = []
@@ -97,7 +96,7 @@ class Fleet:
     def __enter__(self) -> Self:
         try:
             for _ in range(self._count):
-                self.processes.append(ClientProcess(self._client, self._program))
+                self.processes.append(ClientProcess(self._greeting, self._program))
             for process in self.processes:
                 process.wait_ready()
         except BaseException:

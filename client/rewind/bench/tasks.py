@@ -22,6 +22,10 @@ class Client:
     timeout_s: float
     paced: bool = False
 
+    def line(self) -> str:
+        """Return it as a line."""
+        return json.dumps(asdict(self))
+
 
 @dataclass(frozen=True, slots=True)
 class Pace:

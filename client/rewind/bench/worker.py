@@ -1,17 +1,13 @@
 """`python -m rewind.bench.worker`: one client process of a benchmark.
 
-It is told and tells line by line, see `rewind.bench.tasks`, on standard input and output. It ends when its standard
-input does: so when whoever started it is gone, however that went.
+It is told and tells line by line, see `rewind.bench.tasks` and `rewind.bench.talking`.
 """
 
 import asyncio
 import json
-import os
 import selectors
-import signal
-import sys
 import time
-from dataclasses import asdict
+from functools import partial
 
 from rewind.aio import AsyncStore, Connecting
 from rewind.bench.appending import append
@@ -20,20 +16,16 @@ from rewind.bench.machine import anonymous_bytes
 from rewind.bench.mixing import mix
 from rewind.bench.reading import read
 from rewind.bench.subscribing import Heads, Listener, subscribe, subscribe_blocking
+from rewind.bench.talking import Lines, first_line, serve, tell_outcome, tell_ready
 from rewind.bench.tasks import AppendTask, Client, MixedTask, Outcome, ReadTask, SubscribeTask, Task, parse_task
-from rewind.errors import RewindError
 from rewind.urls import Target, parse_target
-
-READY = "ready"
-LINE_BYTES_MAX = 1 << 20  # of what it is told: a few hundred in fact
 
 
 def main() -> None:
     """Run until standard input ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever started this, who then ends it
-    client = Client(**json.loads(sys.stdin.readline()))
+    client = Client(**json.loads(first_line()))
     with asyncio.Runner(loop_factory=_paced_loop if client.paced else None) as runner:
-        runner.run(_serve(parse_target(client.servers, client.context, client.timeout_s)))
+        runner.run(serve(partial(_work, parse_target(client.servers, client.context, client.timeout_s))))
 
 
 def _paced_loop() -> asyncio.AbstractEventLoop:
@@ -41,40 +33,14 @@ def _paced_loop() -> asyncio.AbstractEventLoop:
     return asyncio.SelectorEventLoop(selectors.SelectSelector())
 
 
-async def _serve(target: Target) -> None:
-    lines: asyncio.Queue[str] = asyncio.Queue()
-    working = asyncio.create_task(_work(target, lines))
-    async for line in await _standard_input():
-        await lines.put(line.decode())
-    working.cancel()
-    await asyncio.gather(working, return_exceptions=True)
+async def _work(target: Target, lines: Lines) -> None:
+    async with Connecting(target) as store:
+        tell_ready()
+        while True:
+            tell_outcome(await _do(parse_task(await lines.get()), store, target, lines))
 
 
-async def _standard_input() -> asyncio.StreamReader:
-    reader = asyncio.StreamReader(limit=LINE_BYTES_MAX)
-    # A copy: closing the transport closes its file, and Python wants to close its standard input itself.
-    pipe = os.fdopen(os.dup(sys.stdin.fileno()), "rb")
-    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
-    return reader
-
-
-async def _work(target: Target, lines: "asyncio.Queue[str]") -> None:
-    try:
-        async with Connecting(target) as store:
-            _tell({"said": READY})
-            while True:
-                outcome = await _do(parse_task(await lines.get()), store, target, lines)
-                _tell({"outcome": asdict(outcome)})
-    except (RewindError, OSError) as error:
-        _tell({"error": f"{type(error).__name__}: {error}"})
-
-
-def _tell(what: dict[str, object]) -> None:
-    sys.stdout.write(json.dumps(what) + "\n")
-    sys.stdout.flush()
-
-
-async def _do(task: Task, store: AsyncStore, target: Target, lines: "asyncio.Queue[str]") -> Outcome:
+async def _do(task: Task, store: AsyncStore, target: Target, lines: Lines) -> Outcome:
     cpu_s = time.process_time()
     match task:
         case AppendTask():
@@ -89,19 +55,16 @@ async def _do(task: Task, store: AsyncStore, target: Target, lines: "asyncio.Que
             return await _listen(task, store, target, lines)
 
 
-async def _listen(task: SubscribeTask, store: AsyncStore, target: Target, lines: "asyncio.Queue[str]") -> Outcome:
+async def _listen(task: SubscribeTask, store: AsyncStore, target: Target, lines: Lines) -> Outcome:
     began_s, cpu_s = time.monotonic(), time.process_time()
-
-    def ready() -> None:
-        _tell({"said": READY})
 
     async def told() -> Heads:
         return {int(partition): head for partition, head in json.loads(await lines.get()).items()}
 
     if task.shell == "asyncio":
-        listener: Listener = await subscribe(store, ready, told)
+        listener: Listener = await subscribe(store, tell_ready, told)
     else:
-        listener = await subscribe_blocking(target, ready, told)
+        listener = await subscribe_blocking(target, tell_ready, told)
     held = anonymous_bytes()
     return Outcome(
         began_s=began_s,

@@ -80,7 +80,7 @@ def mixed(bench: Bench, plan: MixedPlan) -> list[Run]:
 
 
 def _load(bench: Bench, plan: LoadPlan, tasks: Callable[[float, float | None], list[Task]]) -> list[Run]:
-    with Fleet(bench.where.client(paced=plan.rate is not None), plan.clients) as fleet:
+    with Fleet(bench.where.client(paced=plan.rate is not None).line(), plan.clients) as fleet:
         _warm_up(bench, fleet, tasks)
 
         def once() -> Run:
@@ -115,7 +115,7 @@ def read(bench: Bench, plan: ReadPlan) -> list[Run]:
 
 
 def _read_once(bench: Bench, plan: ReadPlan) -> list[Outcome]:
-    with Fleet(bench.where.client(), plan.clients) as fleet:
+    with Fleet(bench.where.client().line(), plan.clients) as fleet:
         return fleet.do([ReadTask(soon(), plan.events, plan.decode)] * plan.clients)
 
 
@@ -136,7 +136,7 @@ def _fill(bench: Bench, plan: ReadPlan) -> None:
         expected="any",
         streams=plan.fill.streams,
     )
-    with Fleet(bench.where.client(), 1) as fleet:
+    with Fleet(bench.where.client().line(), 1) as fleet:
         (outcome,) = fleet.do([AppendTask(load.pace(0, soon()), load.events_of(new_tag("read")))])
     if outcome.failures:
         raise BenchError(f"not all events to be read could be appended: {outcome.failures}; look at `rewind status`")
@@ -161,8 +161,8 @@ def subscribe(bench: Bench, plan: SubscribePlan) -> list[Run]:
         ]
 
     with (
-        Fleet(bench.where.client(paced=load.rate is not None), load.clients) as fleet,
-        Fleet(bench.where.client(), 1) as listeners,
+        Fleet(bench.where.client(paced=load.rate is not None).line(), load.clients) as fleet,
+        Fleet(bench.where.client().line(), 1) as listeners,
     ):
         (listener,) = listeners.processes
         _warm_up(bench, fleet, tasks)

@@ -36,17 +36,18 @@ def draw(found: Findings, path: Path) -> None:
     """Write the chart."""
     figure = Figure(figsize=INCHES, dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
-    rates = {
-        name: [run[name] for run in found.runs] for name in found.spreads if name.endswith(RATE) or not found.latencies
-    }
-    panels = bool(found.latencies) + bool(rates)
-    axes = list(figure.subplots(1, max(1, panels), squeeze=False)[0])
-    if found.latencies:
-        _draw_latencies(axes.pop(0), found)
-    if rates:
-        _draw_rates(axes.pop(0), rates)
+    left, right = figure.subplots(1, 2) if found.latencies else (None, figure.subplots())
+    if left is not None:
+        _draw_latencies(left, found)
+    _draw_bars(right, _bars(found))
     figure.suptitle(f"rewind bench {found.workload}")
     figure.savefig(path)
+
+
+def _bars(found: Findings) -> dict[str, list[float]]:
+    """Return what is worth a bar for each run: rates; where there is none, what is told first."""
+    names = [name for name in found.spreads if name.endswith(RATE)] or list(found.spreads)[:1]
+    return {name: [run[name] for run in found.runs] for name in names}
 
 
 def _draw_latencies(axes: "Axes", found: Findings) -> None:
@@ -58,6 +59,7 @@ def _draw_latencies(axes: "Axes", found: Findings) -> None:
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(ScalarFormatter())
     axes.yaxis.set_minor_formatter(ScalarFormatter())
+    axes.set_xlim(0.0, min(NINES_MAX, math.log10(10 * max(each.count for each in found.latencies.values()))))
     axes.set_xticks(list(TICKS), list(TICKS.values()))
     axes.set_xlabel("share of operations")
     axes.set_ylabel("ms")
@@ -66,19 +68,19 @@ def _draw_latencies(axes: "Axes", found: Findings) -> None:
 
 
 def _curve(histogram: Histogram) -> tuple[list[float], list[float]]:
-    """Return the latencies by how many nines their share has, as far as there are enough of them to tell."""
+    """Return the latencies by how many nines their share has, as far as they tell; the last is the longest."""
     furthest = min(NINES_MAX, math.log10(max(histogram.count, 1)))
     nines = [furthest * point / POINTS for point in range(POINTS + 1)]
-    return nines, [histogram.quantile_ms(100 * (1 - 10**-each)) for each in nines]
+    return nines, [histogram.quantile_ms(100 * (1 - 10**-each)) for each in nines[:-1]] + [histogram.quantile_ms(100)]
 
 
-def _draw_rates(axes: "Axes", rates: dict[str, list[float]]) -> None:
-    width = 0.8 / len(rates)
-    for place, ((name, values), colour) in enumerate(zip(rates.items(), _colours(len(rates)), strict=True)):
+def _draw_bars(axes: "Axes", bars: dict[str, list[float]]) -> None:
+    width = 0.8 / len(bars)
+    for place, ((name, values), colour) in enumerate(zip(bars.items(), _colours(len(bars)), strict=True)):
         at = [number + place * width for number in range(len(values))]
-        bars = axes.bar(at, values, width * 0.95, color=colour, label=name)
-        axes.bar_label(bars, [f"{value:,.0f}" for value in values], padding=2, fontsize="small")
-    runs = len(next(iter(rates.values())))
+        drawn = axes.bar(at, values, width * 0.95, color=colour, label=name)
+        axes.bar_label(drawn, [f"{value:,.0f}" for value in values], padding=2, fontsize="small")
+    runs = len(next(iter(bars.values())))
     axes.set_xticks([number + 0.4 - width / 2 for number in range(runs)], [f"run {n + 1}" for n in range(runs)])
     axes.margins(y=0.15)
     axes.legend(loc="lower right")

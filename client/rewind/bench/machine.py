@@ -40,13 +40,17 @@ class MachineLoad:
         """Whether a benchmark would measure the others as well."""
         return self.busy_percent > TROUBLE_PERCENT
 
-    def __str__(self) -> str:
+    @property
+    def summary(self) -> str:
+        """How busy, without by what."""
         averages = " ".join(f"{value:.2f}" for value in self.load_average)
-        others = ", ".join(f"{each.name} (pid {each.pid}) {each.percent:.0f} %" for each in self.busiest)
         return (
             f"{self.cores} cores, load average {averages}, {self.busy_percent:.0f} % of a core busy with other things"
-            + (f": {others}" if others else "")
         )
+
+    def __str__(self) -> str:
+        others = ", ".join(f"{each.name} (pid {each.pid}) {each.percent:.0f} %" for each in self.busiest)
+        return self.summary + (f": {others}" if others else "")
 
 
 def look_at_machine(measured: Collection[psutil.Process], sample_s: float = SAMPLE_S) -> MachineLoad:

@@ -48,22 +48,21 @@ async def _use(client: Client, lines: Lines) -> None:
 async def _append(client: Client, task: AppendTask) -> Outcome:
     cpu_s = time.process_time()
     events = [os.urandom(task.events.event_bytes) for _ in range(task.events.events_per_append)]
-    driver = Driver(task.pace)
 
     async def begin(number: int) -> Begun:
         return "append", len(events), await client.append(f"{task.events.tag}-{number}", events)
 
-    await driver.run(begin)
+    account = await Driver(task.pace).run(begin)
     return Outcome(
-        began_s=driver.began_s,
-        ended_s=driver.ended_s,
+        began_s=account.began_s,
+        ended_s=account.ended_s,
         cpu_s=time.process_time() - cpu_s,
         early_bytes=0,
         most_bytes=anonymous_bytes(),
-        done=dict(driver.done),
-        events=dict(driver.events),
-        latencies={kind: latencies.histogram().encoded() for kind, latencies in driver.latencies.items()},
-        failures=dict(driver.failures),
+        done=dict(account.done),
+        events=dict(account.events),
+        latencies={kind: latencies.histogram().encoded() for kind, latencies in account.latencies.items()},
+        failures=dict(account.failures),
     )
 
 

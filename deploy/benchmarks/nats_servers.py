@@ -10,7 +10,7 @@ from typing import Any
 from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
 
-from processes import HOST, free_ports, output_of, program
+from server_processes import HOST, free_ports, output_of, program
 from system import PARTITIONS, Facts, Servers
 
 SERVERS = 3

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from processes import HOST, POLL_S, START_PATIENCE_S, free_ports, output_of, program, run, succeeds
+from server_processes import HOST, POLL_S, START_PATIENCE_S, free_ports, output_of, program, run, succeeds
 from system import Facts, Servers
 
 from rewind.bench.fleet import BenchError

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from processes import HOST, free_ports, output_of, program
+from server_processes import HOST, free_ports, output_of, program
 from system import PARTITIONS, Facts, Servers
 
 REPLICAS = 2

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from processes import output_of
+from server_processes import output_of
 from system import PARTITIONS, Facts, Servers
 
 from rewind_node.demo import free_port_base

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from processes import Processes
+from server_processes import Processes
 
 if TYPE_CHECKING:
     from asyncio import Future

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from processes import HOST, free_ports, listens
+from server_processes import HOST, free_ports, listens
 from system import Facts, Servers
 
 THREADS_MAX = 16  # calls under way in each client process: its client waits in threads

@@ -5,7 +5,7 @@
     workloads.py  failover.py     the workloads, run by run; trickle.py is what feels a lost leader
     fleet.py  tasks.py  talking.py  worker.py    client processes, what they are told and tell
     driver.py                     how a client process begins operations and times them; latencies.py
-    appending.py  reading.py  subscribing.py  mixing.py    what a client process does; sightings.py
+    appending.py  one_by_one.py  reading.py  subscribing.py  mixing.py    what a client process does; sightings.py
     machine.py  nodes.py          what processes use, and what else runs here
     figures.py  report.py  chart.py                        what comes out
 

@@ -3,10 +3,10 @@
 import os
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rewind.aio import AsyncStore
-from rewind.bench.driver import Begun, Driver
+from rewind.bench.driver import Account, Begun, Driver
 from rewind.bench.sightings import Sightings
 from rewind.bench.tasks import AppendTask, Events
 from rewind.events import ANY, NO_STREAM, AppendResult, NewEvent
@@ -20,26 +20,19 @@ KIND = "append"
 
 
 class Appends:
-    """Begins appends and remembers where they came to stand."""
+    """Which streams come next, and where what was appended came to stand."""
 
-    def __init__(self, store: AsyncStore, events: Events, sightings: Sightings | None = None) -> None:
-        self._store = store
+    def __init__(self, events: Events, sightings: Sightings | None = None) -> None:
         self._events = events
         self._sightings = sightings
         # Random bytes: what is stored must not be easier to store than what people store.
-        self._batch = [NewEvent(EVENT_TYPE, os.urandom(events.event_bytes)) for _ in range(events.events_per_append)]
+        self.batch = [NewEvent(EVENT_TYPE, os.urandom(events.event_bytes)) for _ in range(events.events_per_append)]
         self._idle = deque((f"{events.tag}-{number}", 0) for number in range(events.streams))
         self.heads: dict[int, int] = {}
         self.recent: deque[str] = deque(maxlen=RECENT_MAX)
 
-    async def begin(self, number: int) -> Begun:
-        """Begin the append of this number."""
-        stream, expected = self._next(number)
-        future = await self._store.submit(stream, self._batch, expected)
-        future.add_done_callback(partial(self._ended, stream))
-        return KIND, len(self._batch), future
-
-    def _next(self, number: int) -> tuple[str, int]:
+    def next(self, number: int) -> tuple[str, int]:
+        """Return the stream of the append of this number, and the version that it expects."""
         match self._events.expected:
             case "none":
                 return f"{self._events.tag}-{number}", NO_STREAM
@@ -49,24 +42,45 @@ class Appends:
                 # A stream is out of turn while an append to it is under way: its version is not known until then.
                 return self._idle.popleft()
 
-    def _ended(self, stream: str, future: "asyncio.Future[Any]") -> None:
-        failed = future.exception() is not None
+    def acknowledged(self, stream: str, result: AppendResult) -> None:
+        """Take in where an append's last event stands."""
         if self._events.expected == "exact":
-            # Where it failed nobody knows the stream's version now: another takes its place.
-            self._idle.append((f"{stream}+", 0) if failed else (stream, future.result().version))
-        if failed:
-            return
-        result: AppendResult = future.result()
+            self._idle.append((stream, result.version))
         self.recent.append(stream)
         self.heads[result.partition] = max(result.position, self.heads.get(result.partition, 0))
         if self._sightings is not None:
             self._sightings.add(result.partition, result.position)
 
+    def failed(self, stream: str) -> None:
+        """Let another stream take its place where nobody knows its version now."""
+        if self._events.expected == "exact":
+            self._idle.append((f"{stream}+", 0))
 
-async def append(store: AsyncStore, task: AppendTask) -> tuple[Driver, Appends, Sightings]:
+
+class Submitting:
+    """Begins appends through the asyncio client."""
+
+    def __init__(self, store: AsyncStore, appends: Appends) -> None:
+        self._store = store
+        self._appends = appends
+
+    async def begin(self, number: int) -> Begun:
+        """Begin the append of this number."""
+        stream, expected = self._appends.next(number)
+        future = await self._store.submit(stream, self._appends.batch, expected)
+        future.add_done_callback(partial(self._ended, stream))
+        return KIND, len(self._appends.batch), future
+
+    def _ended(self, stream: str, future: "asyncio.Future[AppendResult]") -> None:
+        if future.exception() is None:
+            self._appends.acknowledged(stream, future.result())
+        else:
+            self._appends.failed(stream)
+
+
+async def append(store: AsyncStore, task: AppendTask) -> tuple[Account, Appends, Sightings]:
     """Do the task."""
     sightings = Sightings()
-    appends = Appends(store, task.events, sightings if task.sightings else None)
-    driver = Driver(task.pace)
-    await driver.run(appends.begin)
-    return driver, appends, sightings
+    appends = Appends(task.events, sightings if task.sightings else None)
+    account = await Driver(task.pace).run(Submitting(store, appends).begin)
+    return account, appends, sightings

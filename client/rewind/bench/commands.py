@@ -17,6 +17,7 @@ from rewind.bench.failover import failover as lose_leaders
 from rewind.bench.figures import Findings, Run, findings_of
 from rewind.bench.machine import look_at_machine
 from rewind.bench.plan import CLIENTS_MAX, IN_FLIGHT_MAX, LoadPlan, MixedPlan, ReadPlan, Runs, SubscribePlan, Where
+from rewind.bench.tasks import Shell
 from rewind.bench.workloads import Bench
 from rewind.cli_options import Options, pass_options, print_json
 from rewind_cluster.names import APPEND_EVENTS_MAX, DATA_BYTES_MAX
@@ -63,6 +64,10 @@ def _expected(default: str) -> Decorator:
     return _option("--expected", click.Choice(["none", "any", "exact"]), default, text)
 
 
+def _client(does: str) -> Decorator:
+    return _option("--client", click.Choice(["asyncio", "blocking"]), "asyncio", f"Which of the two clients {does}.")
+
+
 SECONDS = _option("--seconds", click.FloatRange(0, SECONDS_MAX, min_open=True), 10.0, "How long each run is.")
 EVENTS = _option("--events", click.IntRange(1), None, "How many events each run appends, instead of --seconds.")
 SHAPE = _all(CLIENTS, SECONDS, EVENTS, EVENT_BYTES, BATCH, STREAMS)
@@ -74,11 +79,12 @@ MEASURED = _all(RUNS, WARM_UP, CHART)
 @_in_flight(256)
 @_rate(None)
 @_expected("none")
+@_client("appends")
 @MEASURED
 @pass_options
 def append(options: Options, /, **given: Any) -> int:
     """Append, as fast as the cluster answers or at a steady rate."""
-    plan = _load(given)
+    plan = _load(given, shell=given["client"])
     return _measure(options, "append", given, lambda bench: workloads.append(bench, plan))
 
 
@@ -101,7 +107,7 @@ def read(options: Options, /, **given: Any) -> int:
 @click.command()
 @_rate(1000.0)
 @_in_flight(1024)
-@_option("--client", click.Choice(["asyncio", "blocking"]), "asyncio", "Which client subscribes.")
+@_client("subscribes")
 @_expected("any")
 @SHAPE
 @MEASURED
@@ -152,9 +158,9 @@ def failover(options: Options, /, **given: Any) -> int:
 COMMANDS = {command.name or "": command for command in (append, read, subscribe, mixed, failover)}
 
 
-def _load(given: Mapping[str, Any]) -> LoadPlan:
+def _load(given: Mapping[str, Any], shell: Shell = "asyncio") -> LoadPlan:
     fields = ("clients", "in_flight", "seconds", "events", "rate", "event_bytes", "expected", "streams")
-    return LoadPlan(events_per_append=given["batch"], **{name: given[name] for name in fields})
+    return LoadPlan(events_per_append=given["batch"], shell=shell, **{name: given[name] for name in fields})
 
 
 def _settings(given: Mapping[str, Any]) -> dict[str, Any]:

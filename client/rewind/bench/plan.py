@@ -52,8 +52,13 @@ class LoadPlan:
     events_per_append: int
     expected: Expected
     streams: int
+    shell: Shell = "asyncio"
 
     def __post_init__(self) -> None:
+        if self.shell == "blocking" and self.in_flight > 1:
+            raise BenchError(
+                "the blocking client is measured one append after the other; add --in-flight 1, and --clients for more"
+            )
         if self.expected == "exact" and self.streams // self.clients < self.in_flight:
             raise BenchError(
                 f"{self.clients} clients with {self.in_flight} appends under way each, to {self.streams} streams whose "

@@ -9,30 +9,47 @@ import json
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 
 from rewind.bench.tasks import Outcome
 from rewind.errors import RewindError
 
-LINE_BYTES_MAX = 1 << 20  # of what it is told: a few hundred in fact
+END_PATIENCE_S = 3.0  # for closing a store; whoever started this waits a little longer
+EXIT_HELD_UP = 1
 Lines = asyncio.Queue[str]
 
 
 def first_line() -> str:
     """Return the line that says what this process is for, before there is an event loop."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever started this, who then ends it
-    return sys.stdin.readline()
+    line = sys.stdin.readline()
+    if not line:
+        sys.exit(0)  # whoever started this has gone already
+    return line
 
 
 async def serve(work: Callable[[Lines], Awaitable[None]]) -> None:
     """Work on lines until there are no more."""
     lines: Lines = asyncio.Queue()
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    # A thread of its own, which waits almost always: work that blocks must not outlive whoever wanted it.
+    threading.Thread(target=_listen, args=(loop, lines, ended), name="standard input", daemon=True).start()
     working = asyncio.ensure_future(_guarded(work, lines))
-    async for line in await _standard_input():
-        await lines.put(line.decode())
+    await ended.wait()
     working.cancel()
     await asyncio.gather(working, return_exceptions=True)
+
+
+def _listen(loop: asyncio.AbstractEventLoop, lines: Lines, ended: asyncio.Event) -> None:
+    for line in sys.stdin:
+        loop.call_soon_threadsafe(lines.put_nowait, line)
+    loop.call_soon_threadsafe(ended.set)
+    time.sleep(END_PATIENCE_S)
+    os._exit(EXIT_HELD_UP)  # a call that blocks holds the event loop up, and nobody waits for its answer any more
 
 
 async def _guarded(work: Callable[[Lines], Awaitable[None]], lines: Lines) -> None:
@@ -40,14 +57,6 @@ async def _guarded(work: Callable[[Lines], Awaitable[None]], lines: Lines) -> No
         await work(lines)
     except (RewindError, OSError) as error:
         _tell({"error": f"{type(error).__name__}: {error}"})
-
-
-async def _standard_input() -> asyncio.StreamReader:
-    reader = asyncio.StreamReader(limit=LINE_BYTES_MAX)
-    # A copy: closing the transport closes its file, and Python wants to close its standard input itself.
-    pipe = os.fdopen(os.dup(sys.stdin.fileno()), "rb")
-    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
-    return reader
 
 
 def tell_ready() -> None:

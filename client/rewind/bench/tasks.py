@@ -60,10 +60,14 @@ class Events:
 
 @dataclass(frozen=True, slots=True)
 class AppendTask:
-    """Append. `sightings`: also tell when each append was acknowledged."""
+    """Append, through either shell; the blocking one appends one after the other, whatever the pace allows.
+
+    `sightings`: also tell when each append was acknowledged, which is for the asyncio shell only.
+    """
 
     pace: Pace
     events: Events
+    shell: Shell = "asyncio"
     sightings: bool = False
 
 

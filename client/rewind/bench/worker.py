@@ -11,13 +11,15 @@ from functools import partial
 
 from rewind.aio import AsyncStore, Connecting
 from rewind.bench.appending import append
-from rewind.bench.driver import Driver
+from rewind.bench.driver import Account
 from rewind.bench.machine import anonymous_bytes
 from rewind.bench.mixing import mix
+from rewind.bench.one_by_one import append_one_by_one
 from rewind.bench.reading import read
 from rewind.bench.subscribing import Heads, Listener, subscribe, subscribe_blocking
 from rewind.bench.talking import Lines, first_line, serve, tell_outcome, tell_ready
 from rewind.bench.tasks import AppendTask, Client, MixedTask, Outcome, ReadTask, SubscribeTask, Task, parse_task
+from rewind.blocking import Store
 from rewind.urls import Target, parse_target
 
 
@@ -44,11 +46,16 @@ async def _do(task: Task, store: AsyncStore, target: Target, lines: Lines) -> Ou
     cpu_s = time.process_time()
     match task:
         case AppendTask():
-            driver, appends, sightings = await append(store, task)
-            return _outcome(driver, cpu_s, appends.heads, sightings.encoded())
+            if task.shell == "blocking":
+                with Store(target) as blocking:
+                    blocking.open_context()
+                    account, appends = append_one_by_one(blocking, task)
+                return _outcome(account, cpu_s, appends.heads, {})
+            account, appends, sightings = await append(store, task)
+            return _outcome(account, cpu_s, appends.heads, sightings.encoded())
         case MixedTask():
-            driver, appends = await mix(store, task)
-            return _outcome(driver, cpu_s, appends.heads, {})
+            account, appends = await mix(store, task)
+            return _outcome(account, cpu_s, appends.heads, {})
         case ReadTask():
             return read(target, task)
         case SubscribeTask():
@@ -79,19 +86,19 @@ async def _listen(task: SubscribeTask, store: AsyncStore, target: Target, lines:
     )
 
 
-def _outcome(driver: Driver, cpu_s: float, heads: Heads, sightings: dict[str, list[str]]) -> Outcome:
+def _outcome(account: Account, cpu_s: float, heads: Heads, sightings: dict[str, list[str]]) -> Outcome:
     held = anonymous_bytes()
     return Outcome(
-        began_s=driver.began_s,
-        ended_s=driver.ended_s,
+        began_s=account.began_s,
+        ended_s=account.ended_s,
         cpu_s=time.process_time() - cpu_s,
         early_bytes=held,
         most_bytes=held,
-        done=dict(driver.done),
-        events=dict(driver.events),
-        latencies={kind: latencies.histogram().encoded() for kind, latencies in driver.latencies.items()},
-        failures=dict(driver.failures),
-        not_begun=driver.not_begun,
+        done=dict(account.done),
+        events=dict(account.events),
+        latencies={kind: latencies.histogram().encoded() for kind, latencies in account.latencies.items()},
+        failures=dict(account.failures),
+        not_begun=account.not_begun,
         heads={str(partition): head for partition, head in heads.items()},
         sightings=sightings,
     )

@@ -56,7 +56,7 @@ def append(bench: Bench, plan: LoadPlan) -> list[Run]:
     def tasks(begin_s: float, seconds: float | None) -> list[Task]:
         tag = new_tag("append")
         return [
-            AppendTask(plan.pace(number, begin_s, seconds), plan.events_of(f"{tag}-{number}"))
+            AppendTask(plan.pace(number, begin_s, seconds), plan.events_of(f"{tag}-{number}"), plan.shell)
             for number in range(plan.clients)
         ]
 

@@ -114,9 +114,9 @@ async def _strike(bench: Bench, store: AsyncStore, trickle: Trickle, plan: Failo
     status = await store.status()
     leaders = leaders_of(status)
     local = {node.name: node for node in local_nodes(status)}
-    candidates = sorted({name for name in leaders.values() if name in local})
+    candidates = sorted({name for partition in trickle.partitions if (name := leaders[partition]) in local})
     if not candidates:
-        raise BenchError("no partition is led by a node on this machine; run `rewind status` and try again")
+        raise BenchError("no partition of the context is led by a node on this machine; see `rewind status`")
     victim = local[SystemRandom().choice(candidates)]
     led = [partition for partition in trickle.partitions if leaders[partition] == victim.name]
     struck_s = time.monotonic()

@@ -99,8 +99,12 @@ def _costs(run: Run) -> dict[str, float]:
 
 def _memory(run: Run) -> dict[str, float]:
     memory = {f"RssAnon of {name}, MiB": held / MIB for name, held in run.after.anonymous_bytes.items()}
-    memory["RssAnon of a client, early, MiB"] = max(each.early_bytes for each in run.outcomes) / MIB
-    memory["RssAnon of a client, most, MiB"] = max(each.most_bytes for each in run.outcomes) / MIB
+    early, most = (
+        max(held) for held in zip(*((each.early_bytes, each.most_bytes) for each in run.outcomes), strict=True)
+    )
+    if early != most:
+        memory["RssAnon of a client, early, MiB"] = early / MIB
+    memory["RssAnon of a client, most, MiB"] = most / MIB
     return memory
 
 

@@ -15,7 +15,7 @@ READ_EVENTS_MAX = 100  # of a stream: its newest, as an application reads on fro
 async def mix(store: AsyncStore, task: MixedTask) -> tuple[Account, Appends]:
     """Do the task."""
     appends = Appends(task.events)
-    submitting = Submitting(store, appends)
+    submitting = Submitting(store, appends, noting=True)
     random = Random(task.seed)  # noqa: S311 - which stream is read is no secret
     read_share = task.reads_percent / 100
 

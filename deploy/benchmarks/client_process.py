@@ -16,6 +16,9 @@ from rewind.bench.machine import anonymous_bytes
 from rewind.bench.talking import Lines, first_line, serve, tell_outcome, tell_ready
 from rewind.bench.tasks import AppendTask, Outcome, ReadTask, parse_task
 
+LOAD_MAX_S = 3600.0  # of a load that ends with a count, or a read: a store that is stuck must not hold up the others
+PATIENCE_S = 60.0  # for the last answers
+
 
 def main() -> None:
     """Run until standard input ends."""
@@ -28,6 +31,8 @@ async def _work(greeting: dict[str, Any], lines: Lines) -> None:
     made: type[Client] = getattr(import_module(f"{name}_client"), f"{name.capitalize()}Client")
     try:
         await _use(await made.connect(greeting["address"], greeting["in_flight"]), lines)
+    except TimeoutError as error:
+        raise BenchError("the store did not answer in time") from error
     except Exception as error:  # whatever a library raises is told in one line and ends this store's part
         raise BenchError(f"{type(error).__name__}: {error}") from error
 
@@ -52,7 +57,8 @@ async def _append(client: Client, task: AppendTask) -> Outcome:
     async def begin(number: int) -> Begun:
         return "append", len(events), await client.append(f"{task.events.tag}-{number}", events)
 
-    account = await Driver(task.pace).run(begin)
+    async with asyncio.timeout(min(task.pace.seconds, LOAD_MAX_S) + PATIENCE_S):
+        account = await Driver(task.pace).run(begin)
     return Outcome(
         began_s=account.began_s,
         ended_s=account.ended_s,
@@ -68,7 +74,8 @@ async def _append(client: Client, task: AppendTask) -> Outcome:
 
 async def _read(client: Client, task: ReadTask) -> Outcome:
     began_s, cpu_s = time.monotonic(), time.process_time()
-    count = await client.read(task.events)
+    async with asyncio.timeout(LOAD_MAX_S):
+        count = await client.read(task.events)
     return Outcome(
         began_s=began_s,
         ended_s=time.monotonic(),

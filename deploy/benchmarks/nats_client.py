@@ -21,17 +21,25 @@ PENDING_MAX = 1 << 17  # messages published and not yet acknowledged: far more t
 class NatsClient(Client):
     """A client of the cluster."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, errors: list[Exception]) -> None:
         self._connection = connection
+        self._errors = errors
         self._jetstream = connection.jetstream(timeout=30, publish_async_max_pending=PENDING_MAX)
 
     @classmethod
     async def connect(cls, address: Mapping[str, Any], in_flight: int) -> Self:  # noqa: ARG003 - it has its own limits
         """Connect."""
-        return cls(await nats.connect(list(address["servers"])))
+        errors: list[Exception] = []
+
+        async def note(error: Exception) -> None:
+            errors.append(error)
+
+        return cls(await nats.connect(list(address["servers"]), error_cb=note), errors)
 
     async def append(self, stream: str, events: Sequence[bytes]) -> "Future[Any]":
         """Publish the events one by one; done when all are acknowledged."""
+        if self._errors:  # a refusal reaches the library's error callback, and never the future of what was refused
+            raise self._errors[0]
         subject = f"p{crc32(stream.encode()) % PARTITIONS}.{stream}"
         # Only of the first is it known in advance which sequence comes before it.
         futures = [

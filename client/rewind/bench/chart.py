@@ -1,6 +1,7 @@
 """The chart of findings: latencies by quantile, run by run and all together, and the runs' rates."""
 
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,9 +37,10 @@ def draw(found: Findings, path: Path) -> None:
     """Write the chart."""
     figure = Figure(figsize=INCHES, dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
-    left, right = figure.subplots(1, 2) if found.latencies else (None, figure.subplots())
+    timed = {kind: histogram for kind, histogram in found.latencies.items() if histogram.count}
+    left, right = figure.subplots(1, 2) if timed else (None, figure.subplots())
     if left is not None:
-        _draw_latencies(left, found)
+        _draw_latencies(left, timed, found.per_run)
     _draw_bars(right, _bars(found))
     figure.suptitle(f"rewind bench {found.workload}")
     figure.savefig(path)
@@ -50,17 +52,17 @@ def _bars(found: Findings) -> dict[str, list[float]]:
     return {name: [run[name] for run in found.runs] for name in names}
 
 
-def _draw_latencies(axes: "Axes", found: Findings) -> None:
-    for (kind, histogram), colour in zip(found.latencies.items(), _colours(len(found.latencies)), strict=True):
-        for run in found.per_run:
-            if kind in run:
+def _draw_latencies(axes: "Axes", timed: Mapping[str, Histogram], per_run: Sequence[Mapping[str, Histogram]]) -> None:
+    for (kind, histogram), colour in zip(timed.items(), _colours(len(timed)), strict=True):
+        for run in per_run:
+            if kind in run and run[kind].count:
                 axes.plot(*_curve(run[kind]), color=colour, alpha=0.3, linewidth=1)
         axes.plot(*_curve(histogram), color=colour, linewidth=2, label=f"{kind} (thin: single runs)")
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(ScalarFormatter())
     axes.yaxis.set_minor_formatter(ScalarFormatter())
-    axes.set_xlim(0.0, min(NINES_MAX, math.log10(10 * max(each.count for each in found.latencies.values()))))
     axes.set_xticks(list(TICKS), list(TICKS.values()))
+    axes.set_xlim(0.0, min(NINES_MAX, math.log10(10 * max(2, *(each.count for each in timed.values())))))
     axes.set_xlabel("share of operations")
     axes.set_ylabel("ms")
     axes.grid(visible=True, which="both", alpha=0.25)

@@ -94,12 +94,21 @@ class Repair:
             return
         if not self._verified:
             self._verify()
-        elif self._store.drop_indexes(self.partition, DROP_ROWS):
-            assert self._state is not None
-            term = max(self._state.term, self._check.term)
-            vote = self._state.vote if term == self._state.term else 0
-            self._store.put_replica_state(self.partition, replace(self._state, applied=0, term=term, vote=vote))
-            self.done = True
+        else:
+            self._drop_indexes()
+
+    def _drop_indexes(self) -> None:
+        state = self._state
+        assert state is not None
+        try:
+            self.done = self._store.drop_indexes(self.partition, DROP_ROWS)
+        except DamagedError:  # of the stored state, which was sound when it was read here and has not changed since
+            self._store.put_replica_state(self.partition, replace(state, applied=0))
+            return
+        if self.done:
+            term = max(state.term, self._check.term)
+            vote = state.vote if term == state.term else 0
+            self._store.put_replica_state(self.partition, replace(state, applied=0, term=term, vote=vote))
 
     def _verify(self) -> None:
         try:

@@ -26,6 +26,7 @@ from rewind_cluster.peer_messages import PEER_CODEC, FetchEntries, PeerHello, Pe
 from rewind_cluster.raft import Role
 from rewind_cluster.raft_messages import ReplicaId
 from rewind_cluster.ranges import Subscribe, SubscriptionEnded
+from rewind_node import repair
 from rewind_node.memory_engine import MemoryEngine
 from rewind_node.repair import Repair
 from rewind_node.store import ReplicaState, Store
@@ -117,6 +118,28 @@ def test_a_replica_of_partition_0_under_repair_keeps_term_and_vote(cluster):
     assert (during.replica, during.term, during.vote) == (before.replica, before.term, before.vote)
     assert (then.replica, then.term, then.vote) == (before.replica, before.term, before.vote)
     assert victim.core.control.raft.membership.voters == leader.core.control.raft.membership.voters
+
+
+def test_a_vote_that_is_damaged_while_its_replica_is_under_repair_is_kept_as_it_was_read(cluster, monkeypatch):
+    monkeypatch.setattr(repair, "DROP_ROWS", 1)  # several slices
+    client = cluster.client()
+    leader = cluster.leader(0)
+    client.hello(leader)
+    client.ask(leader, CreateContext, "one", False, client.deadline_us)
+    cluster.turns(300)
+    victim = next(host for host in cluster.hosts if host is not leader)
+    before = victim.core.store.replica_state(0)
+    victim.crash()
+    flip(victim, "log:0", (2).to_bytes(8))
+    victim.start()
+    treated = cluster.until(lambda: victim.core.infirmary.repairs.get(0))
+
+    cluster.until(lambda: treated._verified)
+    flip(victim, "raft", (0).to_bytes(2))
+    cluster.until(lambda: victim.core.control is not None)
+
+    after = victim.core.store.replica_state(0)
+    assert (after.replica, after.term, after.vote) == (before.replica, before.term, before.vote)
 
 
 # Frames that no sound peer or client sends.

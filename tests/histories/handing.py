@@ -110,10 +110,12 @@ class Life:
         """Return what the application was told to count and the claim was released without."""
         reign = self.reign
         told = {(each.position, each.attempts) for _, settle in reign.settles for each in settle.attempts}
+        # A replay that was parked again may have been discarded before it was told: then it is parked no more.
+        parked_again = {park.position for _, settle in reign.settles for park in settle.parks}
         for each in self.handed:
             if not each.counts:
                 continue
-            known = reign.acked | reign.parks if not each.replayed else reign.replayed | reign.parks
+            known = reign.replayed | parked_again if each.replayed else reign.acked | reign.parks
             is_lost = each.verdict in (ACK, PARK) and each.position not in known
             if each.verdict == NACK and not each.replayed and each.position not in known:
                 is_lost = (each.position, each.attempt) not in told

@@ -279,6 +279,28 @@ def test_an_owner_that_was_given_up_wrongly_may_go_on_for_a_while_where_clocks_r
     assert not found
 
 
+def parked_again(release: Settle) -> Case:
+    """Return a case whose replayed event fails again, and is discarded before the owner releases."""
+    case = sound()
+    discard = Replay(CONTEXT, GROUP, None, True)
+    case.log[5:] = [discard, release]
+    case.hand("second", 3, verdict=PARK)
+    case.said[5:] = [_said(425, discard), _said(440, release)]
+    return case
+
+
+def test_a_replay_may_be_parked_again_after_its_event_was_discarded() -> None:
+    case = parked_again(settle(USURPED, parks=[Park(4, 3, "it is still bad")], release=True))
+
+    assert not case.check()
+
+
+def test_a_replay_that_was_parked_again_must_be_told_whatever_was_discarded() -> None:
+    case = parked_again(settle(USURPED, release=True))
+
+    assert Kind.LOST_SETTLEMENT in case.check()
+
+
 def test_a_history_of_groups_can_be_written_and_read() -> None:
     case = sound()
     history = History(members=[case.first, case.second], said=case.said)

@@ -280,12 +280,23 @@ def test_an_owner_that_was_given_up_wrongly_may_go_on_for_a_while_where_clocks_r
 
 
 def parked_again(release: Settle) -> Case:
-    """Return a case whose replayed event fails again, and is discarded before the owner releases."""
+    """Return a case whose event is parked, replayed to another owner, fails, and is discarded before that is told."""
     case = sound()
-    discard = Replay(CONTEXT, GROUP, None, True)
-    case.log[5:] = [discard, release]
-    case.hand("second", 3, verdict=PARK)
-    case.said[5:] = [_said(425, discard), _said(440, release)]
+    parked, two = settle(CLAIMED, (1, 1), parks=[Park(4, 1, "it is bad")]), settle(USURPED, (2, 3))
+    everything, discard = Replay(CONTEXT, GROUP, None, False), Replay(CONTEXT, GROUP, None, True)
+    case.log = [claim(FIRST), parked, claim(SECOND, CLAIMED), two, everything, discard, release]
+    case.hand("first", 1, verdict=PARK)
+    case.second = replace(
+        case.second, handed=(*case.second.handed[:2], handed(USURPED, 4, 1, 420, PARK, replayed=True))
+    )
+    case.said[1:] = [
+        _said(200, parked),
+        _said(300, claim(SECOND), epoch=USURPED, attempts=((2, 1),)),
+        _said(350, two),
+        _said(400, everything),
+        _said(435, discard),
+        _said(440, release),
+    ]
     return case
 
 

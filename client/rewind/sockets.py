@@ -1,8 +1,7 @@
 """The sockets of a client: a DEALER and its monitor per address, opened, closed and drained as the session says.
 
-Shared by both shells. `IMMEDIATE` is not set: with it a connection that breaks while a message of several frames is
-being taken ends the process, by an assertion in libzmq (4.3.5). What had not left when a connection broke leaves on the
-next one, ahead of the greeting, and no node looks at it; the session counts it as sent and unanswered.
+Shared by both shells. With `IMMEDIATE` a message is only ever given to a live connection, so nothing stale is sent
+after a cut; what a broken connection swallowed the session counts as sent and unanswered.
 """
 
 from collections.abc import Callable, Sequence
@@ -96,6 +95,7 @@ class Sockets:
     def _open(self, address: str, generation: int) -> Link:
         dealer = self._context.socket(zmq.DEALER)
         dealer.setsockopt(zmq.LINGER, 0)
+        dealer.setsockopt(zmq.IMMEDIATE, 1)
         dealer.setsockopt(zmq.IPV6, 1)
         dealer.setsockopt(
             zmq.SNDHWM, 0

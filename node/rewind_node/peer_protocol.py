@@ -280,9 +280,7 @@ class PeerProtocol:
             )
 
     def _hello_required(self, link: Link, _message: PeerHelloRequired, _frames: Iterator[bytes]) -> None:
-        # Else a hello is under way, behind what the last connection left unsent, and is repeated if it was lost.
-        if link.node is not None:
-            self.hello(link)
+        self.hello(link)
 
     def _count_refusal(self, code: str) -> None:
         self._node.metrics.handshakes_refused[code] += 1

@@ -4,10 +4,6 @@ Two ROUTERs are bound, for clients and for peers; a DEALER is connected to each 
 monitor that tells when the connection comes and goes. `ROUTER_MANDATORY` makes a full queue and a vanished peer errors:
 a client to whom something could not be sent is forgotten, so that it asks again, and never left waiting for what was
 dropped.
-
-DEALERs do without `IMMEDIATE`. With it a connection that breaks while a message of several frames is being taken ends
-the process, by an assertion in libzmq (4.3.5), and drops what has arrived. Without it what was not sent yet leaves on
-the next connection, ahead of the greeting there, and is not looked at.
 """
 
 from collections import deque
@@ -112,6 +108,7 @@ class Transport:
         socket = self._context.socket(zmq.DEALER)
         for option, value in (
             (zmq.LINGER, 0),
+            (zmq.IMMEDIATE, 1),
             (zmq.MAXMSGSIZE, MESSAGE_BYTES_MAX),
             (zmq.SNDHWM, PEER_QUEUE_MESSAGES),
             (zmq.RCVHWM, PEER_QUEUE_MESSAGES),

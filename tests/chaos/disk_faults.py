@@ -134,8 +134,8 @@ def fail_sync(world: World, random: Random, seconds: float) -> Course:
 
 
 def delay_sync(world: World, random: Random, seconds: float) -> Course:
-    """Let every sync take its time, at one node or at all."""
-    nodes = world.pick(random) if random.random() < 0.5 else world.cluster.alive
+    """Let every sync take its time, at one node, at most of them, or at all."""
+    nodes = world.pick(random, random.choice((1, world.majority, len(world.cluster.nodes))))
     yield from _inject(world, nodes, seconds, f"delay_enter={SYNC_DELAY_US}", frozenset())
 
 

@@ -11,6 +11,7 @@ from importlib.metadata import version as installed_version
 
 import click
 
+from rewind.cli_bench import bench
 from rewind.cli_events import append, context, read, streams
 from rewind.cli_group import group
 from rewind.cli_options import Options
@@ -54,7 +55,7 @@ def cli(
     click_context.obj = Options(servers, context_name, as_json, timeout)
 
 
-for command in (status, append, read, tail, streams, import_events, export, context, group):
+for command in (status, append, read, tail, streams, import_events, export, context, group, bench):
     cli.add_command(command)
 
 

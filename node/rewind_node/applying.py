@@ -26,6 +26,8 @@ CHECKPOINT_ROWS = 262_144  # gathered rows of a node, all partitions together, t
 # 50 MB, twice that while they are written. The more rows a checkpoint has, the more of them share a page.
 CHECKPOINT_ROWS_MIN = 4096  # of a partition, however many there are
 SLICE_ROWS = 256  # put into the store in one turn
+MERGE_PACE = 4  # rows merged for each that is applied: a row rises a level for each power of eight of checkpoints that
+# there have been, so that merging keeps up with 4,096 of them
 
 
 class Applied(NamedTuple):
@@ -108,15 +110,18 @@ class EventIndex:
             self._checkpoint = Checkpoint(self.applied, *self.sessions.take_rows(), *self.groups.take_rows())
 
     def keep_house(self) -> None:
-        """Write a slice of the checkpoint under way, or else bring what is stored into order.
+        """Write a slice of the checkpoint under way, and bring what is stored into order.
 
-        The slice follows the load: a replica that catches up must not gather rows faster than it writes them.
+        Both follow the load: a replica that catches up must not gather rows faster than it writes them, nor segments
+        faster than it merges them. When there is no load, the one is done after the other.
         """
         added, self.streams.added = self.streams.added, 0
+        merged = MERGE_PACE * added
         if self.checkpointing:
             self.write_checkpoint(max(SLICE_ROWS, 2 * added))
         else:
-            self.streams.tidy(max(SLICE_ROWS // 2, added))
+            merged = max(SLICE_ROWS // 2, merged)
+        self.streams.tidy(merged)
 
     def write_checkpoint(self, rows_max: int) -> bool:
         """Put a slice of the checkpoint into the store; return whether it is whole and `checkpointed` has moved."""

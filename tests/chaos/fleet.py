@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from signal import SIGCONT, SIGSTOP
@@ -47,6 +48,15 @@ class ClientProcess:
     def first_client(self) -> int:
         """The number of its first client of the history."""
         return (self.number * LIVES_MAX + self.lives) * CLIENTS_MAX
+
+    def kill(self) -> None:
+        """End the process, if there is one."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            if self.process.stdin is not None:
+                with suppress(BrokenPipeError):  # of what it was not told any more
+                    self.process.stdin.close()
 
 
 class Fleet:
@@ -108,14 +118,13 @@ class Fleet:
             if client.process is not None and not client.running and not client.held:
                 code = client.process.returncode
                 self.breakdowns.append(f"client {client.name} ended with {code}; see {client.log_file.name}")
+                client.kill()
                 self.start(client)
 
     def hold(self, client: ClientProcess) -> None:
         """Kill a client process, and start no other in its place."""
         client.held += 1
-        if client.process is not None:
-            client.process.kill()
-            client.process.wait()
+        client.kill()
 
     def release(self, client: ClientProcess) -> None:
         """Let another process take its place."""
@@ -182,8 +191,4 @@ class Fleet:
     def kill(self) -> None:
         """End all processes."""
         for client in self.clients:
-            if client.process is not None:
-                client.process.kill()
-                client.process.wait()
-                if client.process.stdin is not None:
-                    client.process.stdin.close()
+            client.kill()

@@ -1,31 +1,15 @@
 """Runs of appends: whatever is out of the ordinary in one, each append ends as it would have alone."""
 
 import pytest
-from appends_by_hand import answers_by_number
+from runs_by_hand import answers, run_of, send
 
 from rewind_cluster.batches import BATCH_BYTES_MAX, AppendRun, pack_runs
-from rewind_cluster.client_messages import SESSION_WINDOW, AppendBatch, AppendsDone, Code, Refused
+from rewind_cluster.client_messages import SESSION_WINDOW, AppendsDone, Code, Refused
 from rewind_cluster.columns import Events, pack_events, unpack_events
 from rewind_cluster.names import APPEND_BYTES_MAX, APPEND_EVENTS_MAX, MESSAGE_BYTES_MAX
 from rewind_node.reading import StoredRun
 
 STREAM = "{run}"
-
-
-def run_of(first, appends, opens=b""):
-    """Return a run: each append is a list of (stream, expected, names of its events)."""
-    parts = [part for append in appends for part in append]
-    names = [name for _, _, events in parts for name in events]
-    ids = b"".join(name.encode().rjust(16, b"\0") for name in names)
-    return AppendRun(
-        first,
-        opens,
-        [stream for stream, _, _ in parts],
-        [expected for _, expected, _ in parts],
-        None if len(names) == len(parts) else [len(events) for _, _, events in parts],
-        None if len(parts) == len(appends) else [len(append) for append in appends],
-        pack_events(Events(ids, ["T"] * len(names), [name.encode() for name in names], None)),
-    )
 
 
 def one(expected, name, stream=STREAM):
@@ -42,23 +26,6 @@ def client(cluster, partition):
     client = cluster.client()
     client.session(partition)
     return client
-
-
-def send(client, host, partition, runs, *, epoch=1, low=1):
-    session = client.session(partition)
-    client.hello(host)
-    batch = AppendBatch(partition, 1, session, epoch, low, client.deadline_us, 0)
-    client.send(host, batch, *pack_runs(runs))
-
-
-def answers(client, count):
-    """Wait for so many answers and return them by number, without the code of what took effect."""
-    told = {}
-    while len(told) < count:
-        message, _ = client.await_message(lambda message: isinstance(message, AppendsDone))
-        for number, code, *rest in answers_by_number(message.answers):
-            told[number] = [place[:2] for place in rest[0]] if code == Code.OK else Code(code)
-    return dict(sorted(told.items()))
 
 
 def test_a_run_may_go_on_from_its_own_appends(cluster, client, partition):

@@ -115,6 +115,7 @@ class Cluster:
     def start(self, node: ChaosNode) -> None:
         """Start a node; what it says goes to its log file."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("REWIND_")}
+        environment["PYTHONFAULTHANDLER"] = "1"  # whatever ends it, its log tells where it was
         if node.clock is not None and self._shim is not None:
             environment |= node.clock.environment(self._shim)
         command = [*self._program, "run", *self._flags(node)]
@@ -205,9 +206,9 @@ class Cluster:
             try:
                 node.process.wait(max(0.0, give_up - time.monotonic()))
             except subprocess.TimeoutExpired:
-                self.breakdowns.append(f"{node.name} did not stop within {STOP_S:.0f} s of SIGTERM")
-                node.process.kill()
-                node.process.wait()
+                self.breakdowns.append(f"{node.name} did not stop within {STOP_S:.0f} s of SIGTERM; see its log")
+                node.process.send_signal(signal.SIGABRT)  # upon which Python tells where it is
+                node.process.wait(STOP_S)
 
     def kill(self) -> None:
         """End all nodes, whatever state they are in."""

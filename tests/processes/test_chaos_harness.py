@@ -26,6 +26,7 @@ BUG = "reply sent before the commit"
 DAY_S = 86_400
 SERVER = "import socket; s = socket.create_server(('', 7)); print('up', flush=True); [s.accept() for _ in range(99)]"
 PATIENCE_S = 60.0
+FAR_AHEAD_S = 1000.0  # far more than the patience
 TESTS = Path(__file__).parents[1]
 
 
@@ -145,6 +146,31 @@ def test_clocks_go_wrong_while_a_process_runs_and_the_monotonic_one_never_goes_b
     assert abs(ahead[1]) < 1
     assert fast[1] > right[1]
     assert shown == sorted(shown)
+
+
+def test_waits_take_their_time_though_the_clock_is_far_ahead(scratch: Path) -> None:
+    clock = Clock(scratch / "clock")
+    waits = "time.sleep(0.01); lock = threading.Lock(); lock.acquire(); lock.acquire(timeout=0.01)"
+    code = f"import threading, time\nprint('up', flush=True); input(); {waits}; print('over')"
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        env=clock.environment(compile_shim(scratch)),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+
+        clock.set_speed(10_000_000)
+        time.sleep(FAR_AHEAD_S / 10_000)
+        clock.set_speed(1000)
+        try:
+            said, _ = process.communicate("go on\n", timeout=PATIENCE_S)
+        finally:
+            process.kill()
+
+    assert said == "over\n"
 
 
 def begin_run(temporary: Path, log: Path) -> "subprocess.Popen[bytes]":

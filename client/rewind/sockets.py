@@ -1,7 +1,11 @@
 """The sockets of a client: a DEALER and its monitor per address, opened, closed and drained as the session says.
 
-Shared by both shells. With `IMMEDIATE` a message is only ever given to a live connection, so nothing stale is sent
-after a cut; what a broken connection swallowed the session counts as sent and unanswered.
+Shared by both shells. A socket lives as long as its first connection: once that has dropped, the socket is closed with
+what it still had to send, and another dials. So nothing stale is sent after a cut, for the session gives messages to a
+connection only from its greeting on; what a broken connection swallowed it counts as sent and unanswered.
+
+ZeroMQ's `IMMEDIATE` promises the same and must not be used: with it, a socket that learns of a dropped connection
+between two frames of a message ends the process (libzmq 4.3.5, `Assertion failed: !_more (src/fq.cpp)`).
 """
 
 from collections.abc import Callable, Sequence
@@ -42,6 +46,8 @@ class Sockets:
         self._closing = closing
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._links: dict[str, Link] = {}
+        self._reached: set[Link] = set()  # links that have had their connection
+        self._dropped: list[Link] = []  # links that have lost it, and are to be replaced
         self.closed = False
 
     def carry_out(self, work: Work) -> None:
@@ -52,12 +58,19 @@ class Sockets:
                     self._close(self._links.pop(link.address))
             for address, generation in work.sockets.items():
                 if address not in self._links:
-                    self._links[address] = self._open(address, generation)
-                    self._opened(self._links[address])
+                    self._dial(address, generation)
+        self._replace_dropped()
         for address, messages in work.send:
             found = self._links.get(address)
             if found is not None:
                 _send(found, messages)
+
+    def _replace_dropped(self) -> None:
+        dropped, self._dropped = self._dropped, []
+        for link in dropped:
+            if self._links.get(link.address) is link:
+                self._close(self._links.pop(link.address))
+                self._dial(link.address, link.generation)
 
     def drain(self, link: Link, now_us: int) -> int:
         """Tell the session which messages came on a link, and return how many; at the limit there may be more."""
@@ -77,9 +90,13 @@ class Sockets:
         try:
             while True:
                 event = parse_monitor_message(link.monitor.recv_multipart(zmq.NOBLOCK))["event"]
+                if link in self._dropped:
+                    continue  # a second connection of a socket that is to be replaced
                 if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                    self._reached.add(link)
                     self._session.connected(link.address, now_us)
-                else:
+                elif link in self._reached:
+                    self._dropped.append(link)
                     self._session.disconnected(link.address, now_us)
         except zmq.Again:
             return
@@ -92,10 +109,13 @@ class Sockets:
         self._links.clear()
         self._context.term()
 
+    def _dial(self, address: str, generation: int) -> None:
+        self._links[address] = link = self._open(address, generation)
+        self._opened(link)
+
     def _open(self, address: str, generation: int) -> Link:
         dealer = self._context.socket(zmq.DEALER)
         dealer.setsockopt(zmq.LINGER, 0)
-        dealer.setsockopt(zmq.IMMEDIATE, 1)
         dealer.setsockopt(zmq.IPV6, 1)
         dealer.setsockopt(
             zmq.SNDHWM, 0
@@ -113,6 +133,7 @@ class Sockets:
 
     def _close(self, link: Link) -> None:
         self._closing(link)
+        self._reached.discard(link)
         link.dealer.disable_monitor()
         link.monitor.close()
         link.dealer.close()

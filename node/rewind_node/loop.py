@@ -31,7 +31,7 @@ class Carrier(Protocol):
         on_down: Callable[[str], None],
         on_message: Callable[[str, Frames], None],
     ) -> None:
-        """Hand over what happened on the connections that this node dialled, changes of connection first."""
+        """Hand over what happened on the connections that this node dialled: up, what arrived, down."""
         ...
 
     def receive_peers(self, ready: set[object], on_message: Callable[[bytes, Frames], None]) -> None:

@@ -4,6 +4,11 @@ Two ROUTERs are bound, for clients and for peers; a DEALER is connected to each 
 monitor that tells when the connection comes and goes. `ROUTER_MANDATORY` makes a full queue and a vanished peer errors:
 a client to whom something could not be sent is forgotten, so that it asks again, and never left waiting for what was
 dropped.
+
+A DEALER lives as long as its first connection: once that has dropped it is closed with what it still had to send, and
+another dials. So nothing stale is sent after a cut, for the core gives messages to a link only while it is up. ZeroMQ's
+`IMMEDIATE` promises the same and must not be used: with it, a socket that learns of a dropped connection between two
+frames of a message ends the process (libzmq 4.3.5, `Assertion failed: !_more (src/fq.cpp)`).
 """
 
 from collections import deque
@@ -67,6 +72,7 @@ class Transport:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._poller = zmq.Poller()
         self._dialled: dict[str, Dialled] = {}
+        self._reached: set[Dialled] = set()  # those that have had their connection
         self._undiallable: set[str] = set()
         self._backlogs: dict[bytes, Backlog] = {}
         self._clients = self._bind(listen, CLIENT_QUEUE_MESSAGES)
@@ -108,7 +114,6 @@ class Transport:
         socket = self._context.socket(zmq.DEALER)
         for option, value in (
             (zmq.LINGER, 0),
-            (zmq.IMMEDIATE, 1),
             (zmq.MAXMSGSIZE, MESSAGE_BYTES_MAX),
             (zmq.SNDHWM, PEER_QUEUE_MESSAGES),
             (zmq.RCVHWM, PEER_QUEUE_MESSAGES),
@@ -131,6 +136,7 @@ class Transport:
         return Dialled(address, socket, monitor)
 
     def _disconnect(self, dialled: Dialled) -> None:
+        self._reached.discard(dialled)
         self._poller.unregister(dialled.socket)
         self._poller.unregister(dialled.monitor)
         _close(dialled.socket, dialled.monitor)
@@ -151,21 +157,31 @@ class Transport:
         on_down: Callable[[str], None],
         on_message: Callable[[str, Frames], None],
     ) -> None:
-        """Hand over what happened on the connections that this node dialled, changes of connection first."""
+        """Hand over what happened on the connections that this node dialled: up, what arrived, down."""
         for dialled in list(self._dialled.values()):
-            if dialled.monitor in ready:
-                for _ in range(DRAIN_MESSAGES_MAX):
-                    event = _receive(dialled.monitor)
-                    if event is None:
-                        break
-                    up = parse_monitor_message(event)["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED
-                    (on_up if up else on_down)(dialled.address)
-            if dialled.socket in ready:
+            dropped = dialled.monitor in ready and self._has_dropped(dialled, on_up)
+            if dropped or dialled.socket in ready:
                 for _ in range(DRAIN_MESSAGES_MAX):
                     frames = _receive(dialled.socket)
                     if frames is None:
                         break
                     on_message(dialled.address, frames)
+            if dropped:
+                self._disconnect(self._dialled.pop(dialled.address))  # `dial` makes another
+                on_down(dialled.address)
+
+    def _has_dropped(self, dialled: Dialled, on_up: Callable[[str], None]) -> bool:
+        """Look at what a monitor tells; return whether the connection is gone."""
+        for _ in range(DRAIN_MESSAGES_MAX):
+            event = _receive(dialled.monitor)
+            if event is None:
+                return False
+            if parse_monitor_message(event)["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                self._reached.add(dialled)
+                on_up(dialled.address)
+            elif dialled in self._reached:
+                return True
+        return False
 
     def receive_peers(self, ready: set[object], on_message: Callable[[bytes, Frames], None]) -> None:
         """Hand over messages of nodes that dialled this one."""

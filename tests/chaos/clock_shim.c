@@ -8,10 +8,14 @@
  *     anchor: at this true monotonic time, ns
  *     shown:  the clock showed this, ns
  *
- * Only what a clock reads is changed. Waits (poll, epoll, nanosleep) are the kernel's and take their true time.
+ * Only what a clock reads is changed. Waits (poll, epoll, nanosleep) are the kernel's and take their true time. Those that
+ * end at a time of the monotonic clock, as Python's do, are made to end when that is as far away in truth as it is shown.
  */
 #define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
+#include <semaphore.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -79,6 +83,42 @@ int clock_gettime(clockid_t clock, struct timespec *time)
     else if (clock == CLOCK_MONOTONIC || clock == CLOCK_MONOTONIC_COARSE)
         put(time, monotonic(ns));
     return 0;
+}
+
+static int64_t true_monotonic(void)
+{
+    struct timespec now;
+    syscall(SYS_clock_gettime, CLOCK_MONOTONIC, &now);
+    return now.tv_sec * NS + now.tv_nsec;
+}
+
+/* How long it is, from now on, until the clock that is shown would show a time if it went right. */
+static int64_t left_until(const struct timespec *shown, int64_t now)
+{
+    int64_t left = shown->tv_sec * NS + shown->tv_nsec - monotonic(now);
+    return left > 0 ? left : 0;
+}
+
+int clock_nanosleep(clockid_t clock, int flags, const struct timespec *until, struct timespec *remains)
+{
+    struct timespec left = *until;
+    if (settings != NULL && clock == CLOCK_MONOTONIC && flags & TIMER_ABSTIME) {
+        put(&left, left_until(until, true_monotonic()));
+        flags = 0;
+    }
+    return syscall(SYS_clock_nanosleep, clock, flags, &left, remains) == 0 ? 0 : errno;
+}
+
+int sem_clockwait(sem_t *semaphore, clockid_t clock, const struct timespec *until)
+{
+    int (*wait)(sem_t *, clockid_t, const struct timespec *) =
+        (int (*)(sem_t *, clockid_t, const struct timespec *))dlsym(RTLD_NEXT, "sem_clockwait");
+    struct timespec truly = *until;
+    if (settings != NULL && clock == CLOCK_MONOTONIC) {
+        int64_t now = true_monotonic();
+        put(&truly, now + left_until(until, now));
+    }
+    return wait(semaphore, clock, &truly);
 }
 
 int gettimeofday(struct timeval *restrict time, void *restrict zone)

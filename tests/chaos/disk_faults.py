@@ -22,6 +22,7 @@ from rewind_node.parent_death import dying_with_this_process
 
 LOOK_S = 0.1
 LEFT_SHARES = (0.5, 0.5, 0.1, 0.0)  # of the reserve
+ENDING_S = 1.5  # until whoever has met a failure has ended, and was found
 SYNC_DELAY_US = 300_000
 NTH_SYNC = (1, 40)
 FLIPS = (1, 12)
@@ -48,8 +49,10 @@ def fill(world: World, random: Random, seconds: float) -> Course:
     yield seconds
     for node in nodes:
         node.disk.free()
-        node.excuses -= DISK_ENDS
     world.note(f"the disks of {names(nodes)} have space again")
+    yield ENDING_S
+    for node in nodes:
+        node.excuses -= DISK_ENDS
 
 
 def _power(world: World, nodes: list[ChaosNode], seconds: float) -> Course:
@@ -122,7 +125,7 @@ def _inject(world: World, nodes: list[ChaosNode], seconds: float, injected: str,
             tracer.send_signal(SIGTERM)  # it lets go of the node
         while any(tracer.poll() is None for tracer in tracers):
             yield LOOK_S
-    yield LOOK_S  # whoever has ended is found first
+    yield ENDING_S
     for node in running:
         node.excuses -= excuses
     world.note(f"fdatasync of {names(running)} works again")
@@ -134,8 +137,8 @@ def fail_sync(world: World, random: Random, seconds: float) -> Course:
 
 
 def delay_sync(world: World, random: Random, seconds: float) -> Course:
-    """Let every sync take its time, at one node or at all."""
-    nodes = world.pick(random) if random.random() < 0.5 else world.cluster.alive
+    """Let every sync take its time, at one node, at most of them, or at all."""
+    nodes = world.pick(random, random.choice((1, world.majority, len(world.cluster.nodes))))
     yield from _inject(world, nodes, seconds, f"delay_enter={SYNC_DELAY_US}", frozenset())
 
 

@@ -9,10 +9,13 @@ reaches the device, and what comes back at the next mount is what was durable. B
 its end cut off, on any disk, while the node is down.
 """
 
+import errno
 import fcntl
 import os
 import struct
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 
@@ -55,7 +58,7 @@ class PlainDisk:
         status = os.statvfs(self.path)
         taken_bytes = status.f_bavail * status.f_frsize - left_bytes
         if taken_bytes > 0:
-            with (self.path / FILLER).open("wb") as file:
+            with (self.path / FILLER).open("wb") as file, _unless_full():
                 os.posix_fallocate(file.fileno(), 0, taken_bytes)
 
     def free(self) -> None:
@@ -149,6 +152,16 @@ class LoopDisk(PlainDisk):
         if self.frozen:
             run("fsfreeze", "--unfreeze", str(self.path))
             self.frozen = False
+
+
+@contextmanager
+def _unless_full() -> Iterator[None]:
+    """Go on where a disk has turned out to be full already: its node writes, too."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
 
 
 def find_all(data: bytes | bytearray, marker: bytes) -> list[int]:

@@ -91,6 +91,8 @@ class Fault:
             "kind": self.kind.name,
             "at_s": round(self.at_s, 1),
             "for_s": round(self.for_s, 1),
+            "begun_us": self.begun_us,
+            "healed_us": self.healed_us,
             "took_s": round((self.healed_us - self.begun_us) / 1e6, 1),
             "story": self.story,
         }

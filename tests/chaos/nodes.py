@@ -63,6 +63,15 @@ class ChaosNode(LocalNode):
         return f"{self.host}:{self.port + 2}"
 
     @property
+    def memory_bytes(self) -> int:
+        """How much memory of its own its process has, 0 without one. Pages of its data file are not its own."""
+        with suppress(OSError):
+            for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+                if line.startswith("RssAnon:"):
+                    return int(line.split()[1]) * 1024
+        return 0
+
+    @property
     def running(self) -> bool:
         """Whether it has a process that has not ended."""
         return self.process is not None and self.process.poll() is None
@@ -106,6 +115,7 @@ class Cluster:
     def start(self, node: ChaosNode) -> None:
         """Start a node; what it says goes to its log file."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("REWIND_")}
+        environment["PYTHONFAULTHANDLER"] = "1"  # whatever ends it, its log tells where it was
         if node.clock is not None and self._shim is not None:
             environment |= node.clock.environment(self._shim)
         command = [*self._program, "run", *self._flags(node)]
@@ -196,9 +206,9 @@ class Cluster:
             try:
                 node.process.wait(max(0.0, give_up - time.monotonic()))
             except subprocess.TimeoutExpired:
-                self.breakdowns.append(f"{node.name} did not stop within {STOP_S:.0f} s of SIGTERM")
-                node.process.kill()
-                node.process.wait()
+                self.breakdowns.append(f"{node.name} did not stop within {STOP_S:.0f} s of SIGTERM; see its log")
+                node.process.send_signal(signal.SIGABRT)  # upon which Python tells where it is
+                node.process.wait(STOP_S)
 
     def kill(self) -> None:
         """End all nodes, whatever state they are in."""

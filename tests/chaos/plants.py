@@ -178,8 +178,12 @@ BUGS = (
                 ),
             ),
         ),
-        3,
-        ((8.0, "syncs delayed", 8.0), (12.0, "kill -9 of all", 1.0)),
+        1307,
+        (
+            *((5.0, "syncs delayed", 4.0), (8.0, "kill -9 of all", 1.0), (8.1, "isolation", 5.0)),
+            *((18.0, "syncs delayed", 4.0), (21.0, "kill -9 of all", 1.0), (21.1, "isolation", 5.0)),
+            *((31.0, "syncs delayed", 4.0), (34.0, "kill -9 of all", 1.0), (34.1, "isolation", 5.0)),
+        ),
     ),
     Bug(
         _bug(

@@ -1,7 +1,7 @@
 """What runs have shown, in figures: faults against promises, operations, the longest time without a write.
 
-The write gap of a fault is the longest time, from its begin to five seconds after it was healed, in which one partition
-acknowledged nothing to anyone. Faults that overlap share their gaps, and what was found in them.
+The write gap of a fault is the longest time in which one partition acknowledged nothing to anyone, of those that began
+while it lasted or within a second after. Faults that overlap share their gaps, and what was found in them.
 """
 
 import json
@@ -19,7 +19,8 @@ from chaos.faults import Fault, Means
 from chaos.journal import Told
 from chaos.verdict import Finding, Verdict
 
-AFTER_US = 5_000_000  # the bound within which the cluster must serve again
+AFTER_US = 5_000_000  # the bound within which the cluster must serve again: until then a fault is to blame
+HEALING_US = 1_000_000  # what begins later has another reason
 PROMISES = {
     "1 durable": ("lost acknowledgement", "missing copy"),
     "2 linearizable": (
@@ -112,9 +113,9 @@ def _row(
         for finding in findings
         if finding.from_us <= until_us and finding.until_us >= fault.begun_us
     )
-    gap_us = max((_gap_us(times, fault.begun_us, until_us) for times in acknowledged.values()), default=0)
+    gaps_us = [_gap_us(times, fault.begun_us, fault.healed_us + HEALING_US) for times in acknowledged.values()]
     took_s = (fault.healed_us - fault.begun_us) / 1e6
-    return Row(1, took_s, last - first, outcomes, gap_us / 1e6, found)
+    return Row(1, took_s, last - first, outcomes, max(gaps_us, default=0) / 1e6, found)
 
 
 def _gap_us(times: list[int], from_us: int, until_us: int) -> int:
@@ -139,6 +140,7 @@ def run_as_json(
         "caught_up_after_s": _rounded(verdict.caught_up_s),
         "checked_in_s": round(verdict.check_s, 1),
         "file_and_log_bytes": verdict.sizes,
+        "memory_bytes": verdict.memory,
         "latent_damage": verdict.latent,
         "lost_nodes": verdict.lost,
         "ends": verdict.ends,

@@ -76,7 +76,7 @@ def test_a_gap_that_nothing_ends_lasts_to_the_end_of_what_is_looked_at() -> None
 
     rows = report.rows_of([fault(10, 12)], told, [], partitions=1)
 
-    assert rows[KINDS[0].name].gap_s == 12 + 5 - 10.5
+    assert rows[KINDS[0].name].gap_s == 12 + 1 - 10.5
 
 
 def test_a_finding_counts_for_the_faults_of_its_time_by_the_promise_that_it_breaks() -> None:
@@ -90,7 +90,7 @@ def test_a_finding_counts_for_the_faults_of_its_time_by_the_promise_that_it_brea
 
 
 def test_runs_add_up() -> None:
-    told = told_of({1: [9.9, 13.5, 18]})
+    told = told_of({1: [9.9, 13.5, 20]})
     verdict = Verdict([Finding("gap", "somewhere")], told, 0.5, 2.0)
     rows = report.rows_of([fault(10, 12)], told, verdict.findings, partitions=1)
     run = report.run_as_json(1, [fault(10, 12)], verdict, rows, 60.0)
@@ -100,6 +100,6 @@ def test_runs_add_up() -> None:
 
     assert (summary["runs"], summary["seeds"], summary["faults"], summary["findings"]) == (2, [1, 2], 2, 2)
     assert summary["served_after_s_max"] == 0.75
-    assert summary["rows"][KINDS[0].name]["worst_write_gap_s"] == 4.5
+    assert summary["rows"][KINDS[0].name]["worst_write_gap_s"] == 3.5
     assert "7 no gap: 2" in lines[4]
     assert lines[-1].endswith("strace: not installed")

@@ -31,6 +31,7 @@ END_S = 30.0
 # runs it was 1.4 times its logs; with pages that cannot be used again, 15 times after half a minute.
 FILE_SHARE_MAX = 4
 FILE_BYTES_MAX = 16 << 20
+MEMORY_BYTES_MAX = 512 << 20  # nodes that had served some hundred thousand calls had a fifth of it
 HOPELESS = 0.1  # of all that patience
 LOOK_S = 0.1
 FOREVER_US = 1 << 62
@@ -61,6 +62,7 @@ class Verdict:
     lost: list[str] = field(default_factory=list)  # nodes that were out for good, and why
     ends: list[str] = field(default_factory=list)  # of nodes by themselves, for a reason
     sizes: dict[str, tuple[int, int]] = field(default_factory=dict)  # of each node: its data file, the logs in it
+    memory: dict[str, int] = field(default_factory=dict)  # of each node in the end
     check_s: float = 0.0
 
     def found(self, kind: str, text: str) -> None:
@@ -75,6 +77,7 @@ def reach(world: World, client: HarnessClient, journals: list[Path], healed_s: f
     hope = 1.0 if not verdict.findings else HOPELESS  # there is no point in waiting long for what is broken already
     _see_ends(verdict, world, client, hope)
     _see_catching_up(verdict, world, healed_s, hope)
+    _see_memory(verdict, world)
     for text in world.fleet.end(END_S):
         verdict.found("call never ends", text)
     client.close()
@@ -118,6 +121,13 @@ def _see_ends(verdict: Verdict, world: World, client: HarnessClient, hope: float
             return
         supervise()
         time.sleep(LOOK_S)
+
+
+def _see_memory(verdict: Verdict, world: World) -> None:
+    for node in world.cluster.alive:
+        verdict.memory[node.name] = node.memory_bytes
+        if node.memory_bytes > MEMORY_BYTES_MAX:
+            verdict.found("grows without bound", f"{node.name} has {node.memory_bytes >> 20} MiB of memory")
 
 
 def _see_catching_up(verdict: Verdict, world: World, healed_s: float, hope: float) -> None:

@@ -45,7 +45,7 @@ class SimulatedTransport:
         on_down: Callable[[str], None],
         on_message: Callable[[str, Frames], None],
     ) -> None:
-        """Hand over what happened on the connections that this node dialled, changes of connection first."""
+        """Hand over what happened on the connections that this node dialled, up, what arrived, down."""
         for dial in list(self.dials.values()):
             if dial.events:
                 events, dial.events = dial.events, []

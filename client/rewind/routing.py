@@ -1,7 +1,7 @@
 """The map as the client knows it: which partition owns a stream, who leads it, where the nodes are.
 
-What nodes say may be old. The map with the highest index is right about nodes and slots; the highest term is right
-about a leader, whoever told it.
+What nodes say may be old. The map with the highest index is right about nodes and slots; of the leaders that are named
+the one with the highest term is right, whoever told it.
 """
 
 from bisect import bisect_right
@@ -60,12 +60,18 @@ class Routing:
     def learn_leader(self, partition: int, leader: Leader, *, told_by: str) -> bool:
         """Take in who leads a partition, and return whether that changed anything.
 
-        Of an equal term only the first name counts, and the leader's own word that it leads no longer.
+        Of an equal term only the first name counts, and the leader's own word that it leads no longer. Of a term that
+        names nobody no more than that is believed: the candidate that began it may have crashed before it was durable,
+        and then the leader of the term before leads on.
         """
         known = self.leader(partition)
         if leader.term < known.term or leader == known:
             return False
-        if leader.term == known.term and known.node_id and (leader.node_id or told_by != known.node_id):
+        if not leader.node_id:
+            if not known.node_id or told_by != known.node_id:
+                return False
+            leader = Leader(known.term, "")
+        elif leader.term == known.term and known.node_id:
             return False
         self._leaders[partition] = leader
         return True

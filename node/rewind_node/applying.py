@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from rewind_cluster.cluster_map import ClusterMap
 from rewind_cluster.entry import Entry, EntryKind
 from rewind_cluster.errors import DamagedError
 from rewind_cluster.records import Record, RecordKind, Run, iterate_body, unpack_refusal, unpack_run
@@ -202,3 +203,10 @@ def unpack_control(entry: Entry) -> list[tuple[int, Sequence[Any]]]:
     if entry.kind is not EntryKind.RECORDS:
         return []
     return [(record.kind, record.payload) for record in iterate_body(entry.body)]
+
+
+def apply_to_map(cluster_map: ClusterMap, entry: Entry) -> None:
+    """Bring the map up to date with a committed entry of partition 0."""
+    for kind, payload in unpack_control(entry):
+        cluster_map.apply(entry.index, kind, payload)
+    cluster_map.index = entry.index

@@ -21,7 +21,7 @@ from rewind_cluster.errors import ClusterError
 from rewind_cluster.names import CONTROL
 from rewind_cluster.raft import RaftOptions
 from rewind_cluster.raft_messages import ReplicaId
-from rewind_node.applying import unpack_control
+from rewind_node.applying import apply_to_map
 from rewind_node.connections import Client, Outbox
 from rewind_node.replica import PendingRead, Replica
 from rewind_node.store import Store
@@ -57,13 +57,8 @@ class ControlPartition(Replica):
         index = 0
         while index < self.applied:
             for entry in log.slice(index + 1, self.applied, 4 * 1024 * 1024):
-                self._apply_to_map(entry)
+                apply_to_map(self.map, entry)
                 index = entry.index
-
-    def _apply_to_map(self, entry: Entry) -> None:
-        for kind, payload in unpack_control(entry):
-            self.map.apply(entry.index, kind, payload)
-        self.map.index = entry.index
 
     # Requests.
 
@@ -122,7 +117,7 @@ class ControlPartition(Replica):
 
     def apply_entry(self, entry: Entry) -> None:
         """Bring the map up to date."""
-        self._apply_to_map(entry)
+        apply_to_map(self.map, entry)
 
     @property
     def checkpointed(self) -> int:

@@ -1,12 +1,19 @@
 """Where a node's damaged replicas are repaired, and the rounds that find damage before a reader does.
 
 Both are jobs of small slices: a damaged replica costs the sound ones a few milliseconds a second.
+
+A replica of partition 0 that cannot be repaired leads to no map any more, and the other replicas of its node, which go
+on and lead, are asked for contexts. So its node goes on reading partition 0's log, from its leader, into the map alone.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rewind_cluster.errors import DamagedError
-from rewind_cluster.peer_messages import FetchEntries
+from rewind_cluster.entry import Entry
+from rewind_cluster.errors import DamagedError, ProtocolError
+from rewind_cluster.names import CONTROL
+from rewind_cluster.peer_messages import EntriesAre, FetchEntries
+from rewind_node.applying import apply_to_map
 from rewind_node.repair import FETCH_ENTRIES, LogCheck, Repair
 
 if TYPE_CHECKING:
@@ -39,6 +46,9 @@ class Infirmary:
             repair.work()
             if repair.wanted is not None:
                 self._ask(repair, repair.wanted)
+            elif repair.hopeless and partition == CONTROL:
+                assert self._node.map is not None
+                self._ask(repair, self._node.map.index + 1)
             if repair.done:
                 self._discharge(partition, repair)
         self._scrub_slice()
@@ -53,6 +63,28 @@ class Infirmary:
         for link in node.peers.links.values():
             if link.node is not None:  # all of them: the leader may be newer than the last membership known here
                 node.peers.send(link, message)
+
+    def received(self, message: EntriesAre, frames: Sequence[bytes]) -> None:
+        """Take in committed entries that were asked for. Raises `ClusterError` where they do not fit."""
+        repair = self.repairs.get(message.partition)
+        if repair is None or message.replica != repair.replica:
+            return
+        if not repair.hopeless:
+            repair.received(message.first, frames)
+        elif message.partition == CONTROL:
+            self._read_map(message.first, frames)
+
+    def _read_map(self, first: int, frames: Sequence[bytes]) -> None:
+        cluster_map = self._node.map
+        assert cluster_map is not None
+        if first != cluster_map.index + 1:
+            return  # it was asked of several, and another has answered
+        for data in frames:
+            entry = Entry.decode(data)
+            if entry.index != cluster_map.index + 1:
+                raise ProtocolError(f"entry {entry.index} of partition 0 came after {cluster_map.index}")
+            apply_to_map(cluster_map, entry)
+            self._asked_us.pop(CONTROL, None)  # there may be more: the next call asks at once
 
     def _discharge(self, partition: int, repair: Repair) -> None:
         node = self._node

@@ -353,10 +353,7 @@ class PeerProtocol:
     def _entries(self, _link: Link, message: EntriesAre, frames: Iterator[bytes]) -> None:
         node = self._node
         self._check_cluster(message.cluster_id)
-        repair = node.infirmary.repairs.get(message.partition)
-        if repair is None or message.replica != repair.replica:
-            return
         try:
-            repair.received(message.first, list(frames))
+            node.infirmary.received(message, list(frames))
         except ClusterError as error:
             node.log.info("a peer's entries do not repair this replica", partition=message.partition, reason=str(error))

@@ -38,7 +38,8 @@ def test_a_stream_belongs_to_the_partition_of_its_slot() -> None:
         (Leader(3, "b"), "c", Leader(3, "a")),  # a term has one leader: the second name is a mistake
         (Leader(3, ""), "c", Leader(3, "a")),  # another that has not heard yet
         (Leader(3, ""), "a", Leader(3, "")),  # its own word that it leads no longer
-        (Leader(4, ""), "c", Leader(4, "")),  # an election is under way
+        (Leader(4, ""), "a", Leader(3, "")),  # the same, for another campaigns in the next term
+        (Leader(4, ""), "c", Leader(3, "a")),  # a candidate, which may never be elected
     ],
 )
 def test_the_highest_term_is_believed(told: Leader, told_by: str, believed: Leader) -> None:
@@ -48,6 +49,16 @@ def test_the_highest_term_is_believed(told: Leader, told_by: str, believed: Lead
     routing.learn_leader(1, told, told_by=told_by)
 
     assert routing.leader(1) == believed
+
+
+def test_a_leader_is_found_after_a_candidate_of_a_higher_term_was_forgotten() -> None:
+    routing = Routing()
+    routing.learn_map(replace(MAP, leaders=[[1, 4, ""]]), "b")  # it crashes before term 4 is durable
+
+    changed = routing.learn_map(MAP, "a")
+
+    assert changed == [1, 2]
+    assert routing.leader(1) == Leader(3, "a")
 
 
 def test_an_older_map_changes_no_addresses_and_still_tells_newer_leaders() -> None:

@@ -96,6 +96,28 @@ def test_a_vote_of_partition_0_that_is_damaged_is_never_replaced_by_an_empty_one
     assert victim.core.infirmary.repairs[0].hopeless
 
 
+def test_a_node_whose_vote_in_partition_0_is_lost_still_learns_of_contexts(cluster):
+    client = cluster.client()
+    client.hello(cluster.leader(0))
+    client.ask(cluster.leader(0), CreateContext, "before", False, client.deadline_us)
+    victim = next(host for host in cluster.hosts if host is not cluster.leader(0))
+    victim.crash()
+    flip(victim, "raft", (0).to_bytes(2))
+    victim.start()
+    leader = cluster.await_leader(0)
+    client.hello(leader)
+    created, _ = client.ask(leader, CreateContext, "after", True, client.deadline_us)
+    client.hello(victim)
+
+    cluster.until(lambda: "after" in victim.core.map.context_numbers)
+    question = created.partition, created.number, "order-1", False, 0, client.deadline_us
+    version, _ = client.ask(victim, GetVersion, *question)
+
+    assert victim.core.infirmary.repairs[0].hopeless
+    assert victim.core.map.contexts == leader.core.map.contexts
+    assert version.version == 0
+
+
 def test_a_replica_of_partition_0_under_repair_keeps_term_and_vote(cluster):
     client = cluster.client()
     leader = cluster.leader(0)

@@ -44,6 +44,13 @@ class Reader(Protocol):
         """
         ...
 
+    def run(self, table: str, after: bytes, count: int) -> list[Pair]:
+        """Return the pairs that stand next after one that is there, at most `count`; `after` is empty for the first.
+
+        They come as they stand. In a sound table that is the order of their keys; a damaged key is where it was.
+        """
+        ...
+
     def tables(self) -> list[str]:
         """Return the tables' names, sorted."""
         ...
@@ -75,6 +82,10 @@ class Engine(Reader, Protocol):
 
     def delete_range(self, table: str, start: bytes, stop: bytes, count_max: int | None = None) -> int:
         """Delete the pairs with `start <= key < stop`, the first `count_max` of them, and return how many."""
+        ...
+
+    def delete_run(self, table: str, after: bytes, count: int) -> int:
+        """Delete what `run` returns, whatever the keys say, and return how many pairs that were."""
         ...
 
     def create_table(self, name: str) -> None:

@@ -43,7 +43,10 @@ class Infirmary:
     def work(self) -> None:
         """Do one slice of each repair and of the scrub."""
         for partition, repair in list(self.repairs.items()):
+            was_hopeless = repair.hopeless
             repair.work()
+            if repair.hopeless and not was_hopeless:
+                self._node.log.error("a replica cannot be repaired", partition=partition, reason=repair.told)
             if repair.wanted is not None:
                 self._ask(repair, repair.wanted)
             elif repair.hopeless and partition == CONTROL:

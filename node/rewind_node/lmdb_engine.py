@@ -22,7 +22,7 @@ from typing import Any
 import lmdb
 
 from rewind_node.engine import Pair, check_append
-from rewind_node.lmdb_reader import LmdbReader, open_environment
+from rewind_node.lmdb_reader import LmdbReader, open_environment, seek_after
 from rewind_node.storage_errors import StorageFailedError
 
 MAP_BYTES = 1 << 30  # costs address space only; a node with less data than half of it never remaps
@@ -69,6 +69,10 @@ class LmdbEngine(LmdbReader):
     def delete_range(self, table: str, start: bytes, stop: bytes, count_max: int | None = None) -> int:
         """Delete the pairs with `start <= key < stop`, the first `count_max` of them, and return how many."""
         return self._write(LmdbEngine._delete_range, table, start, stop, count_max)
+
+    def delete_run(self, table: str, after: bytes, count: int) -> int:
+        """Delete what `run` returns, by its place, and return how many pairs that were."""
+        return self._write(LmdbEngine._delete_run, table, after, count)
 
     def create_table(self, name: str) -> None:
         """Create a table unless it is there."""
@@ -180,6 +184,16 @@ class LmdbEngine(LmdbReader):
             count += 1
             found = bool(cursor.key())
         return count
+
+    def _delete_run(self, table: str, after: bytes, count: int) -> int:
+        cursor = self._cursor(table)
+        deleted = 0
+        found = seek_after(cursor, after)
+        while found and deleted < count:
+            cursor.delete()  # which moves on to the next
+            deleted += 1
+            found = bool(cursor.key())
+        return deleted
 
     def _create(self, name: str) -> int:
         # The handle ends with this transaction if it is aborted; repeating the transaction then puts a new one here.

@@ -90,6 +90,19 @@ class LmdbReader:
         except lmdb.Error as error:
             raise self._failure(error) from error
 
+    def run(self, table: str, after: bytes, count: int) -> list[Pair]:
+        """Return the pairs that stand next after one that is there, as they stand; `after` is empty for the first."""
+        try:
+            cursor = self._cursor(table)
+            found = seek_after(cursor, after)
+            pairs: list[Pair] = []
+            while found and len(pairs) < count:
+                pairs.append(cursor.item())
+                found = cursor.next()
+        except lmdb.Error as error:
+            raise self._failure(error) from error
+        return pairs
+
     def tables(self) -> list[str]:
         """Return the tables' names, sorted."""
         return sorted(self._tables)
@@ -177,6 +190,21 @@ def as_storage_error(error: lmdb.Error, path: Path) -> DamagedError | StorageFai
     return StorageFailedError(
         f"storage in {path} failed: {error}; check the disk and the permissions, then start again"
     )
+
+
+def seek_after(cursor: "lmdb.Cursor[bytes]", key: bytes) -> bool:
+    """Move to what stands next after a key and return whether there is anything; an empty key is before all.
+
+    Where no search finds the key, because others on its page are damaged, it is looked for from the first pair on.
+    """
+    if not key:
+        return cursor.first()
+    if cursor.set_key(key):
+        return cursor.next()
+    found = cursor.first()
+    while found and cursor.key() != key:
+        found = cursor.next()
+    return found and cursor.next()
 
 
 def _seek_below(cursor: "lmdb.Cursor[bytes]", stop: bytes) -> bool:

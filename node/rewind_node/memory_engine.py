@@ -71,6 +71,14 @@ class MemoryEngine:
             yield self._pair(found, place)
             assert writes == self._writes, "a scan goes on after a write"
 
+    def run(self, table: str, after: bytes, count: int) -> list[Pair]:
+        """Return the pairs next after one that is there, at most `count`; `after` is empty for the first."""
+        found = self._table(table)
+        if after and after not in found.values:
+            return []
+        first = bisect_right(found.keys, after)
+        return [(key, found.values[key]) for key in found.keys[first : first + count]]
+
     def tables(self) -> list[str]:
         """Return the tables' names, sorted."""
         return sorted(self._tables)
@@ -109,6 +117,12 @@ class MemoryEngine:
         doomed = found.keys[first:beyond]
         self._undo += [(table, key, found.values.pop(key)) for key in doomed]
         del found.keys[first:beyond]
+        return len(doomed)
+
+    def delete_run(self, table: str, after: bytes, count: int) -> int:
+        """Delete what `run` returns, and return how many pairs that were."""
+        doomed = [key for key, _ in self.run(table, after, count)]
+        self.delete(table, doomed)
         return len(doomed)
 
     def create_table(self, name: str) -> None:

@@ -6,8 +6,11 @@ is fetched from the leader, committed entries only, and put in its place. The lo
 replica once acknowledged it still holds. Then its indexes are dropped, to be derived again, and it is loaded as after a
 restart.
 
+The log is read entry after entry, as it is by whoever serves from it. A row with a damaged key is found by no search
+and hides those behind it from such reading: the rows around it are put in order by what they say themselves.
+
 A replica whose vote or membership is damaged cannot be repaired, since it might vote twice: it stays out until it is
-replaced under a new ID.
+replaced under a new ID. So does one whose log's pages do not hang together.
 """
 
 from collections.abc import Sequence
@@ -20,6 +23,7 @@ from rewind_node.store import ReplicaState, Store
 SLICE_BYTES = 512 * 1024  # verified in one slice: about 2 ms
 DROP_ROWS = 2000  # index rows dropped in one slice
 FETCH_ENTRIES = 256
+REPLACED = "must be replaced under a new ID"
 
 
 class LogCheck:
@@ -38,10 +42,11 @@ class LogCheck:
         Raises `DamagedError` at the first entry that is not what it was; `next_index` is then its index.
         """
         size = 0
-        while self.next_index <= last_index and size < bytes_max:
-            data = self._store.entry(self._partition, self.next_index)
-            size += len(data)
+        for data in self._store.scan_entries(self._partition, self.next_index, last_index):
             self.take(Entry.decode(data))
+            size += len(data)
+            if size >= bytes_max:
+                break
         return self.next_index > last_index
 
     def take(self, entry: Entry) -> None:
@@ -64,6 +69,7 @@ class Repair:
         self._store = store
         self._check = LogCheck(store, partition)
         self._verified = False
+        self._met = 0  # where damage was met last
         self._state = self._read_state()
         # A log that ends before what was applied has lost its end: that is fetched as well.
         self._end = max(self._state.applied, self._state.membership_index) if self._state else 0
@@ -72,7 +78,7 @@ class Repair:
         try:
             state = self._store.replica_state(self.partition)
         except DamagedError as error:
-            self.reason = f"{error}; its vote is lost, so it must be replaced under a new ID"
+            self.reason = f"{error}; its vote is lost, so it {REPLACED}"
             self.hopeless = True
             return None
         assert state is not None
@@ -115,7 +121,26 @@ class Repair:
             end = max(self._end, self._store.last_index(self.partition))
             self._verified = self._check.walk(end, SLICE_BYTES)
         except DamagedError:
-            self.wanted = self._check.next_index
+            self._meet_damage()
+
+    def _meet_damage(self) -> None:
+        """Put rows in order that are not; otherwise have the next entry fetched, if it is not there already."""
+        index = self._check.next_index
+        again, self._met = index == self._met, index
+        if not again and self._store.reorder_entries(self.partition, index):
+            return
+        if self._is_sound(index):
+            self.reason = f"the pages of its log do not hang together at entry {index}, so it {REPLACED}"
+            self.hopeless = True
+        else:
+            self.wanted = index
+
+    def _is_sound(self, index: int) -> bool:
+        try:
+            entry = Entry.decode(self._store.entry(self.partition, index))
+        except DamagedError:
+            return False
+        return entry.index == index and entry.previous_digest == self._check.digest
 
     def received(self, first: int, frames: Sequence[bytes]) -> None:
         """Take committed entries of the leader from `first` on: damaged ones here, and those beyond our log."""

@@ -15,10 +15,13 @@ from dataclasses import replace
 from rewind_cluster.entry import Entry
 from rewind_cluster.errors import DamagedError
 from rewind_node import store_layout as layout
-from rewind_node.engine import Engine
+from rewind_node.engine import Engine, Pair
 from rewind_node.store_layout import U16, U64, GroupRow, PositionRow, ReplicaState, SessionRun, StreamRow
 
 __all__ = ["GroupRow", "LogStore", "PositionRow", "ReplicaState", "SessionRun", "Store", "StreamRow"]
+
+
+REORDERED_ROWS = 512  # of a log, put in order at once: a page holds some 150 of them at most
 
 
 class Store:
@@ -102,6 +105,47 @@ class Store:
         if len(found) <= last - first:
             raise DamagedError(f"entry {first + len(found)} of partition {partition} is missing")
         return found
+
+    def scan_entries(self, partition: int, first: int, last: int) -> Iterator[bytes]:
+        """Yield the bytes of entries `first` to `last`; a hole, or what stands among them and is none, is damage.
+
+        The caller finishes or drops the iterator before the next write.
+        """
+        index = first
+        for key, data in self.engine.scan(layout.log_table(partition), U64.pack(first), U64.pack(last + 1)):
+            if layout.index_of_key(key) != index:
+                break
+            yield data
+            index += 1
+        if index <= last:
+            raise DamagedError(f"entry {index} of partition {partition} is missing")
+
+    def reorder_entries(self, partition: int, index: int) -> bool:
+        """Put the rows that stand at an entry and behind it in order; return whether they were not.
+
+        A row with a damaged key is found by no search, and hides what follows it from whoever reads entry after entry.
+        It is deleted by its place, with all rows on its page, and each is put where its entry belongs.
+        """
+        table, before = layout.log_table(partition), U64.pack(index - 1) if index > 1 else b""
+        rows = self.engine.run(table, before, REORDERED_ROWS)
+        due = self._in_order(index, rows)
+        if due == rows:
+            return False
+        self.engine.delete_run(table, before, len(rows))
+        self.engine.put(table, due)
+        return True
+
+    @staticmethod
+    def _in_order(first: int, rows: Sequence[Pair]) -> list[Pair]:
+        """Return rows each where its entry belongs; one that says nothing stays where its key says, if it can."""
+        found = [(_index_of(data), layout.index_of_key(key), data) for key, data in rows]
+        placed = {said: data for said, _, data in found if said is not None}
+        last = max(placed, default=first - 1)
+        for key, data in sorted((key, data) for said, key, data in found if said is None):
+            if first <= key <= last + 1 and key not in placed:  # the log ends where it did
+                placed[key] = data
+                last = max(last, key)
+        return [(U64.pack(index), data) for index, data in sorted(placed.items())]
 
     def append_entries(self, partition: int, entries: Sequence[Entry]) -> None:
         """Add entries at the log's end."""
@@ -231,6 +275,14 @@ class Store:
             if not count_max:
                 return False
         return True
+
+
+def _index_of(data: bytes) -> int | None:
+    """Return which entry these bytes are, or None if they are damaged."""
+    try:
+        return Entry.decode(data).index
+    except DamagedError:
+        return None
 
 
 class LogStore:

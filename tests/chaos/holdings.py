@@ -40,7 +40,8 @@ def read_holding(node: ChaosNode) -> Holding:
             if other is None or [each.digest for each in other.entries] != [each.digest for each in log.entries]:
                 text = f"the dump of {node.name} tells another log of partition {partition} than its store holds"
                 holding.differences.append(text)
-            else:
+                log.damage.append(text)  # which a damaged key makes, and a damaged node may have
+            if other is not None:
                 log.damage.extend(other.damage)
     finally:
         directory.close()

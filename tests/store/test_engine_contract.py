@@ -181,6 +181,30 @@ def test_a_range_is_deleted_from_its_start_up_to_a_count(
     assert b"".join(key for key, _ in engine.scan("t", b"", b"z")) == left
 
 
+@pytest.mark.parametrize(
+    ("after", "count", "deleted", "left"),
+    [
+        (b"a", 2, b"bc", b"ade"),
+        (b"", 2, b"ab", b"cde"),
+        (b"c", 9, b"de", b"abc"),
+        (b"e", 1, b"", b"abcde"),
+        (b"x", 1, b"", b"abcde"),
+        (b"a", 0, b"", b"abcde"),
+    ],
+)
+def test_a_run_of_pairs_is_told_and_deleted_by_where_it_stands(
+    engine: Engine, after: bytes, count: int, deleted: bytes, left: bytes
+) -> None:
+    engine.put("t", A_TO_E)
+
+    run = engine.run("t", after, count)
+    number = engine.delete_run("t", after, count)
+
+    assert b"".join(key for key, _ in run) == deleted
+    assert number == len(deleted)
+    assert b"".join(key for key, _ in engine.scan("t", b"", b"z")) == left
+
+
 def test_tables_do_not_see_each_other(engine: Engine) -> None:
     engine.create_table("u")
     engine.put("t", [(b"a", b"1")])

@@ -71,6 +71,16 @@ class EngineModel(RuleBasedStateMachine):
         for key, _ in doomed:
             del self.model[table][key]
 
+    @rule(table=TABLES, after=st.one_of(st.just(b""), KEYS), count=st.integers(0, 4))
+    def delete_run(self, table: str, after: bytes, count: int) -> None:
+        model = self.model[table]
+        there = not after or after in model
+        doomed = [pair for pair in sorted(model.items()) if pair[0] > after][:count] if there else []
+        assert self.engine.run(table, after, count) == doomed
+        assert self.engine.delete_run(table, after, count) == len(doomed)
+        for key, _ in doomed:
+            del model[key]
+
     @rule()
     def commit(self) -> None:
         self.engine.commit()

@@ -65,5 +65,5 @@ def test_a_damaged_replica_is_repaired_from_a_leader_that_is_not_of_the_founding
     victim.node.infirmary._scrub_us = 0
     world.until(lambda: world.told("damaged", f"host={victim.name}"))
 
-    world.until(lambda: world.told("repaired", f"host={victim.name}"))
+    world.until(lambda: world.told("has been repaired", f"host={victim.name}"))
     assert not victim.node.infirmary.repairs

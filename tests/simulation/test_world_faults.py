@@ -326,7 +326,7 @@ def test_a_damaged_entry_is_noticed_when_it_is_read_and_repaired(founded: Any, k
 
     follower.node.infirmary._scrub_us = 0
     founded.until(lambda: founded.told("damaged", follower.name))
-    founded.until(lambda: founded.told("repaired", follower.name))
+    founded.until(lambda: founded.told("has been repaired", follower.name))
 
     assert follower.engine.damaged_rows() == []
     assert not is_missing(follower, partition)
@@ -354,7 +354,7 @@ def test_a_damaged_row_of_an_index_is_made_again_from_the_log(founded: Any) -> N
         client.ask_node(host, read, lambda answer, _: answers.append(answer))
 
     ask()
-    founded.until(lambda: founded.told("repaired", host.name))
+    founded.until(lambda: founded.told("has been repaired", host.name))
     founded.wait(12_000_000)
     ask()
     founded.until(lambda: len(answers) > 1)

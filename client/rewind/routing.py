@@ -1,7 +1,10 @@
 """The map as the client knows it: which partition owns a stream, who leads it, where the nodes are.
 
-What nodes say may be old. The map with the highest index is right about nodes and slots; of the leaders that are named
-the one with the highest term is right, whoever told it.
+What nodes say may be old. The map with the highest index is right about nodes and slots; of the leaders that were named
+the one of the highest term is right, whoever told it, for a majority has voted in that term and has it on disk. A term
+without a name proves nothing: whoever tells it may be alone in it, above a leader that serves and that it cannot reach,
+or may forget it in a crash. So it never keeps a leader of a lower term from being believed, and only the leader's own
+word ends its leading.
 """
 
 from bisect import bisect_right
@@ -60,18 +63,17 @@ class Routing:
     def learn_leader(self, partition: int, leader: Leader, *, told_by: str) -> bool:
         """Take in who leads a partition, and return whether that changed anything.
 
-        Of an equal term only the first name counts, and the leader's own word that it leads no longer. Of a term that
-        names nobody no more than that is believed: the candidate that began it may have crashed before it was durable,
-        and then the leader of the term before leads on.
+        Of an equal term only the first name counts.
         """
         known = self.leader(partition)
-        if leader.term < known.term or leader == known:
+        if leader.term < known.term:
             return False
-        if not leader.node_id:
-            if not known.node_id or told_by != known.node_id:
+        if leader.node_id:
+            if known.node_id and leader.term == known.term:
                 return False
-            leader = Leader(known.term, "")
-        elif leader.term == known.term and known.node_id:
+        elif known.node_id and told_by == known.node_id:
+            leader = Leader(min(leader.term, known.term + 1), "")  # it leads never again in a term that it has left
+        else:
             return False
         self._leaders[partition] = leader
         return True

@@ -38,11 +38,12 @@ def test_a_stream_belongs_to_the_partition_of_its_slot() -> None:
         (Leader(3, "b"), "c", Leader(3, "a")),  # a term has one leader: the second name is a mistake
         (Leader(3, ""), "c", Leader(3, "a")),  # another that has not heard yet
         (Leader(3, ""), "a", Leader(3, "")),  # its own word that it leads no longer
-        (Leader(4, ""), "a", Leader(3, "")),  # the same, for another campaigns in the next term
-        (Leader(4, ""), "c", Leader(3, "a")),  # a candidate, which may never be elected
+        (Leader(4, ""), "a", Leader(4, "")),  # the same, after it has seen a higher term
+        (Leader(9, ""), "a", Leader(4, "")),  # one that it may forget: the next leader may be of any term after its own
+        (Leader(4, ""), "c", Leader(3, "a")),  # a candidate, perhaps alone in a term that never has a leader
     ],
 )
-def test_the_highest_term_is_believed(told: Leader, told_by: str, believed: Leader) -> None:
+def test_the_highest_term_that_has_a_leader_is_believed(told: Leader, told_by: str, believed: Leader) -> None:
     routing = Routing()
     routing.learn_map(MAP, "a")
 
@@ -58,6 +59,26 @@ def test_a_leader_is_found_after_a_candidate_of_a_higher_term_was_forgotten() ->
     changed = routing.learn_map(MAP, "a")
 
     assert changed == [1, 2]
+    assert routing.leader(1) == Leader(3, "a")
+
+
+@pytest.mark.parametrize("told_by", ["a", "c"])
+def test_a_term_that_nobody_won_keeps_no_later_leader_of_a_lower_term_from_being_believed(told_by: str) -> None:
+    routing = Routing()
+    routing.learn_map(MAP, "a")
+    routing.learn_leader(1, Leader(9, ""), told_by=told_by)
+
+    routing.learn_leader(1, Leader(4, "b"), told_by="b")
+
+    assert routing.leader(1) == Leader(4, "b")
+
+
+def test_before_any_leader_is_known_a_term_without_one_hides_none() -> None:
+    routing = Routing()
+
+    routing.learn_leader(1, Leader(9, ""), told_by="c")
+    routing.learn_leader(1, Leader(3, "a"), told_by="b")
+
     assert routing.leader(1) == Leader(3, "a")
 
 

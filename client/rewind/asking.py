@@ -11,7 +11,8 @@ from rewind.routing import Leader, Routing
 from rewind_cluster.client_messages import Code, Failed
 from rewind_cluster.wire import Frame
 
-ELSEWHERE_US = 1_000_000  # a request that any node may answer goes to another when one is silent this long
+ELSEWHERE_US = 1_000_000  # a request that any node may answer goes to another when one is silent this long, and one
+# that any replica may answer when one is that long behind: it may be so for good, cut off, or replaced unknowingly
 
 
 class Asking:
@@ -50,7 +51,8 @@ class Asking:
                 self.leaderless = True
                 self._parked.append(request)
             else:
-                connection.ask(request, now_us)
+                until_us = now_us + ELSEWHERE_US if request.place is Place.REPLICA else request.deadline_us
+                connection.ask(request, now_us, min(until_us, request.deadline_us))
 
     def _choose(self, request: Request) -> Connection | None:
         if request.place is Place.REPLICA:

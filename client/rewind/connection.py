@@ -123,12 +123,12 @@ class Connection:
         """Return how long the node has owed an answer, if it owes one."""
         return now_us - (self.asked_us or self._heard_us)
 
-    def ask(self, request: Request, now_us: int) -> None:
-        """Send a request."""
+    def ask(self, request: Request, now_us: int, until_us: int) -> None:
+        """Send a request, which the node is to refuse where it cannot serve it until then."""
         number = self.number()
         self.requests[number] = request
         request.sent(self.node_id, now_us)
-        self.send(now_us, CLIENT_CODEC.encode(request.make(number, self.node_time_us(request.deadline_us))))
+        self.send(now_us, CLIENT_CODEC.encode(request.make(number, self.node_time_us(until_us))))
 
     def number(self) -> int:
         """Return a number for a request that was never used on this connection."""

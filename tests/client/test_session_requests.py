@@ -180,6 +180,31 @@ def test_any_replica_answers_a_read_that_may_be_old(lab: Any) -> None:
     assert asked == {"node-1", "node-2", "node-3"}
 
 
+def test_a_read_that_may_be_old_is_refused_soon_by_a_replica_that_stays_behind(lab: Any, fake_cluster: Any) -> None:
+    behind = lab.cluster.nodes[0]
+    refused_after_us = []
+
+    def wait_in_vain(message: Any, _: Any) -> Any:
+        if not isinstance(message, GetVersion):
+            return None
+        refused_after_us.append(message.deadline_us - fake_cluster.NODE_CLOCK_AHEAD_US - lab.now_us)
+        return [Failed(message.request, Code.NOT_READY, "the deadline passed", "", 0)]
+
+    behind.answer = wait_in_vain
+    requests = [lab.ask(version_of(lab, consistency="any", timeout=8.0)) for _ in range(20)]
+
+    assert [request.error for request in requests] == [None] * 20
+    assert refused_after_us
+    assert max(refused_after_us) <= 1_000_000
+
+
+def test_a_read_that_only_the_leader_may_answer_waits_there_until_its_deadline(lab: Any, fake_cluster: Any) -> None:
+    lab.ask(version_of(lab, timeout=8.0))
+
+    (asked,) = [each for node in lab.cluster.nodes for each in node.hears if isinstance(each, GetVersion)]
+    assert asked.deadline_us - fake_cluster.NODE_CLOCK_AHEAD_US - lab.now_us > 7_000_000
+
+
 def test_a_read_that_may_be_old_leaves_a_silent_replica(lab: Any) -> None:
     for node in lab.cluster.nodes[1:]:
         node.paused = True

@@ -15,6 +15,7 @@ from real_cluster import RealCluster, eventually
 
 import rewind
 from rewind_node.dev import Watch
+from rewind_node.local_cluster import LocalNode
 
 pytestmark = pytest.mark.processes
 
@@ -26,9 +27,16 @@ def command(cluster: RealCluster, *words: str) -> list[str]:
     return [sys.executable, "-m", "rewind", "--servers", cluster.servers, "--json", "bench", *words]
 
 
+def knows_processes(cluster: RealCluster, node: LocalNode) -> bool:
+    """Return whether a node has heard the process IDs of all: nodes tell each other once a second."""
+    status = cluster.status_of(node)
+    return status is not None and all(row["pid"] for row in status["nodes"])
+
+
 @pytest.fixture
 def bench(cluster: RealCluster) -> Run:
     """Return a function that runs a benchmark and returns what it found."""
+    eventually(lambda: all(knows_processes(cluster, node) for node in cluster.nodes), "all process IDs are known")
 
     def run(*words: str) -> dict[str, Any]:
         result = subprocess.run(

@@ -62,8 +62,13 @@ class PlainDisk:
                 os.posix_fallocate(file.fileno(), 0, taken_bytes)
 
     def free(self) -> None:
-        """Give the space back."""
+        """Give the space back, for good: a power cut that comes next must not bring the file back."""
         (self.path / FILLER).unlink(missing_ok=True)
+        directory = os.open(self.path, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
 
     # Damage, while the node is down.
 

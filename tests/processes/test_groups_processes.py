@@ -173,9 +173,11 @@ def test_an_event_that_kills_its_consumers_is_parked_in_the_end(cluster: RealClu
         eventually(all_done, "all but the deadly event were dealt with", patience_s=60.0)
         parked = list(store.parked_events("mailer"))
 
-    assert [(each.event.stream, each.event.version) for each in parked] == [("s7", 4)]
-    assert parked[0].event.partition == partition
-    assert 2 <= deaths <= 3
+    # Whatever its consumers had in hand before it, each time they died, is blamed as well: nobody can tell them apart.
+    deadly = next(each.event for each in parked if (each.event.stream, each.event.version) == ("s7", 4))
+    assert {each.event.partition for each in parked} == {partition}
+    assert all(each.event.position <= deadly.position for each in parked)
+    assert 2 <= deaths <= 2 * len(parked) + 1
     assert_in_order([each for each in workers.done() if each[0] != "s7"])
 
 

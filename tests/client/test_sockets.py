@@ -1,19 +1,15 @@
-"""The sockets of a client: one life each, nothing stale after a drop, and no drop ends the process."""
+"""The sockets of a client: one life each, and nothing stale after a drop."""
 
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
-import zmq
+from coming_and_going import ComingAndGoing
 
 from rewind.connections import Work
 from rewind.sockets import Link, Sockets
 
 PATIENCE_S = 20.0
-BETWEEN_FRAMES = Path(__file__).with_name("programs") / "dropped_between_frames.py"
 
 
 class Notes:
@@ -62,49 +58,24 @@ class Client:
             time.sleep(0.005)
 
 
-class Server:
-    """A ROUTER that comes and goes at one address."""
-
-    def __init__(self) -> None:
-        self.port = 0
-        self.start()
-
-    @property
-    def address(self) -> str:
-        return f"127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        self._context = zmq.Context()
-        self.router = self._context.socket(zmq.ROUTER)
-        if self.port:
-            self.router.bind(f"tcp://{self.address}")
-        else:
-            self.port = self.router.bind_to_random_port("tcp://127.0.0.1")
-
-    def stop(self) -> None:
-        self._context.destroy(0)
-
-    def next(self) -> list[bytes]:
-        assert self.router.poll(PATIENCE_S * 1000)
-        return self.router.recv_multipart()
-
-
 @pytest.fixture
-def server() -> Iterator[Server]:
-    made = Server()
+def server() -> Iterator[ComingAndGoing]:
+    made = ComingAndGoing()
     yield made
     made.stop()
 
 
 @pytest.fixture
-def client(server: Server) -> Iterator[Client]:
+def client(server: ComingAndGoing) -> Iterator[Client]:
     made = Client(server.address)
     made.until(lambda: made.notes.told == [f"connected {server.address}"])
     yield made
     made.sockets.close()
 
 
-def test_a_connection_that_dropped_is_replaced_and_nothing_stale_is_sent(server: Server, client: Client) -> None:
+def test_a_connection_that_dropped_is_replaced_and_nothing_stale_is_sent(
+    server: ComingAndGoing, client: Client
+) -> None:
     (first,) = client.notes.links
     server.stop()
     client.send(b"stale")  # nobody knows of the drop yet
@@ -119,7 +90,7 @@ def test_a_connection_that_dropped_is_replaced_and_nothing_stale_is_sent(server:
     assert len(client.notes.links) == 1
 
 
-def test_an_address_where_nobody_is_keeps_its_socket_until_somebody_comes(server: Server) -> None:
+def test_an_address_where_nobody_is_keeps_its_socket_until_somebody_comes(server: ComingAndGoing) -> None:
     server.stop()
     client = Client(server.address)
     (first,) = client.notes.links
@@ -133,12 +104,6 @@ def test_an_address_where_nobody_is_keeps_its_socket_until_somebody_comes(server
 
     assert told_before == []
     assert client.notes.links in ([], [first])
-
-
-def test_a_drop_between_the_frames_of_a_message_does_not_end_the_process() -> None:
-    done = subprocess.run([sys.executable, str(BETWEEN_FRAMES)], capture_output=True, text=True, check=False)
-
-    assert (done.returncode, done.stdout) == (0, "alive\n"), done.stderr
 
 
 def test_what_is_sent_to_whom_is_not_there_harms_nobody(client: Client) -> None:

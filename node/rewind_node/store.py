@@ -95,15 +95,11 @@ class Store:
         """Return entries `first` to `last`, at least one and then as many as `bytes_max` allows; a hole is damage."""
         found: list[bytes] = []
         bytes_left = bytes_max
-        for key, data in self.engine.scan(layout.log_table(partition), U64.pack(first), U64.pack(last + 1)):
-            if layout.index_of_key(key) != first + len(found):
-                break
+        for data in self.scan_entries(partition, first, last):
             bytes_left -= len(data)
             if found and bytes_left < 0:
-                return found
+                break
             found.append(data)
-        if len(found) <= last - first:
-            raise DamagedError(f"entry {first + len(found)} of partition {partition} is missing")
         return found
 
     def scan_entries(self, partition: int, first: int, last: int) -> Iterator[bytes]:
@@ -128,24 +124,12 @@ class Store:
         """
         table, before = layout.log_table(partition), U64.pack(index - 1) if index > 1 else b""
         rows = self.engine.run(table, before, REORDERED_ROWS)
-        due = self._in_order(index, rows)
+        due = _in_order(index, rows, at_end=len(rows) < REORDERED_ROWS)
         if due == rows:
             return False
         self.engine.delete_run(table, before, len(rows))
         self.engine.put(table, due)
         return True
-
-    @staticmethod
-    def _in_order(first: int, rows: Sequence[Pair]) -> list[Pair]:
-        """Return rows each where its entry belongs; one that says nothing stays where its key says, if it can."""
-        found = [(_index_of(data), layout.index_of_key(key), data) for key, data in rows]
-        placed = {said: data for said, _, data in found if said is not None}
-        last = max(placed, default=first - 1)
-        for key, data in sorted((key, data) for said, key, data in found if said is None):
-            if first <= key <= last + 1 and key not in placed:  # the log ends where it did
-                placed[key] = data
-                last = max(last, key)
-        return [(U64.pack(index), data) for index, data in sorted(placed.items())]
 
     def append_entries(self, partition: int, entries: Sequence[Entry]) -> None:
         """Add entries at the log's end."""
@@ -275,6 +259,34 @@ class Store:
             if not count_max:
                 return False
         return True
+
+
+def _in_order(first: int, rows: Sequence[Pair], *, at_end: bool) -> list[Pair]:
+    """Return rows each where its entry belongs. One that says nothing stays where its key says, if that can be.
+
+    One that can be nowhere stands for an entry all the same. Where the log ends with these rows (`at_end`) and has no
+    hole for it, it is put behind them: a log must not end before what was acknowledged, whatever is damaged.
+    """
+    placed: dict[int, bytes] = {}
+    silent: list[tuple[int, bytes]] = []
+    for key, data in rows:
+        said = _index_of(data)
+        if said is None or said < first:
+            silent.append((layout.index_of_key(key), data))
+        else:
+            placed[said] = data
+    last = max(placed, default=first - 1)
+    homeless: list[bytes] = []
+    for index, data in sorted(silent):
+        if first <= index <= last + 1 and index not in placed:
+            placed[index] = data
+            last = max(last, index)
+        else:
+            homeless.append(data)
+    holes = last + 1 - first - len(placed)
+    if at_end:
+        placed.update(enumerate(homeless[holes:], last + 1))
+    return [(U64.pack(index), data) for index, data in sorted(placed.items())]
 
 
 def _index_of(data: bytes) -> int | None:

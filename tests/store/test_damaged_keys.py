@@ -52,6 +52,20 @@ class Damaged:
         (self._path / "data.mdb").write_bytes(data)
         self.store = self._open()
 
+    def spoil_bodies(self, *indexes: int) -> None:
+        """Turn over a bit of the bodies of entries."""
+        for index in indexes:
+            bad = bytearray(self.entries[index - 1].data)
+            bad[-1] ^= 1
+            self.store.engine.put("log:1", [(U64.pack(index), bytes(bad))])
+
+    def misplace(self, index: int, key: int) -> None:
+        """Put the last row under another key behind it: what a damaged key is where it ends the log."""
+        data = self.store.engine.get("log:1", U64.pack(index))
+        assert data is not None
+        self.store.engine.delete("log:1", [U64.pack(index)])
+        self.store.engine.put("log:1", [(U64.pack(key), data)])
+
     def read(self) -> list[bytes]:
         """Read the log as whoever serves from it does."""
         return [Entry.decode(data).data for data in self.store.entries(PARTITION, 1, ENTRIES, 1 << 30)]
@@ -109,10 +123,7 @@ def test_an_entry_whose_key_is_damaged_is_put_back_and_what_it_hid_is_read_again
 def test_where_bodies_are_damaged_and_no_keys_no_row_is_moved_and_the_log_ends_where_it_did(
     damaged: Damaged, damaged_entries: list[int]
 ) -> None:
-    for index in damaged_entries:
-        bad = bytearray(damaged.entries[index - 1].data)
-        bad[-1] ^= 1
-        damaged.store.engine.put("log:1", [(U64.pack(index), bytes(bad))])
+    damaged.spoil_bodies(*damaged_entries)
 
     moved = [damaged.store.reorder_entries(PARTITION, index) for index in range(1, ENTRIES + 1)]
 
@@ -127,6 +138,25 @@ def test_the_end_of_a_log_whose_last_key_is_damaged_is_where_it_was(damaged: Dam
 
     damaged.repair()
 
+    assert damaged.store.last_index(PARTITION) == ENTRIES
+    assert damaged.read() == [entry.data for entry in damaged.entries]
+
+
+@pytest.mark.parametrize("spoilt", [[ENTRIES], [ENTRIES - 1, ENTRIES], [150, ENTRIES]])
+def test_a_log_ends_where_it_did_though_neither_key_nor_body_of_its_last_entry_is_sound(
+    damaged: Damaged, spoilt: list[int]
+) -> None:
+    damaged.spoil_bodies(*spoilt)
+    damaged.misplace(ENTRIES, ENTRIES + 4096)
+
+    repair = Repair(damaged.store, PARTITION, "damaged")
+    while repair.wanted is None:
+        repair.work()
+        assert not repair.done
+    ends = damaged.store.last_index(PARTITION)
+    damaged.repair()
+
+    assert ends in (ENTRIES, ENTRIES + 4096), "never before"
     assert damaged.store.last_index(PARTITION) == ENTRIES
     assert damaged.read() == [entry.data for entry in damaged.entries]
 

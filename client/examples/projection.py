@@ -86,6 +86,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--once", action="store_true", help="end as soon as the table is up to date")
     options = parser.parse_args(arguments)
 
+    with rewind.connect(options.servers) as store:
+        store.create_context(CONTEXT, ordered=True)  # if the bank has not done so yet
     with rewind.connect(options.servers, context=CONTEXT) as store, closing(sqlite3.connect(options.database)) as file:
         accounts = Accounts(file)
         print(f"{catch_up(accounts, store)} events taken in", flush=True)

@@ -42,7 +42,9 @@ def _commands() -> dict[str, click.Command]:
 
 @click.group(cls=BenchGroup)
 def bench() -> None:
-    """Measure a cluster: what it takes, how soon it tells, how long a lost leader is felt.
+    """Measure a cluster.
+
+    Throughput, latency, time to delivery, and how long writes stop when a leader is lost.
 
     Only what was acknowledged counts. Events go to the context "bench" unless --context names another. What nodes use
     is told of those that run on this machine as this user, of all that run here for root. Run nothing else beside it:

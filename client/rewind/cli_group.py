@@ -4,15 +4,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import click
+from rich.table import Table
+from rich.text import Text
 
 from rewind.beginning import NOW, Now
 from rewind.cli_options import Options, pass_options, print_json
-from rewind.cli_shown import event_fields
+from rewind.cli_shown import event_fields, result_console, result_table
 from rewind.group_operator import GroupState, ParkedEvent
 from rewind_cluster.groups import GroupRow, MemberRow
 from rewind_cluster.wire import UINT_MAX
 
 COLUMNS = ("epoch", "checkpoint", "head", "lag", "waiting", "parked", "replaying")
+SHOWN = ("checkpoint", "lag", "waiting", "parked", "replaying")  # to people: what they may have to act on
 
 
 class PlaceType(click.ParamType[Any]):
@@ -67,12 +70,21 @@ def show(options: Options, name: str) -> None:
     if options.as_json:
         print_json({"group": state.name, **_totals(state), "states": rows, "members": members})
         return
-    click.echo(f"{'partition':>9}  " + "  ".join(f"{column:>10}" for column in COLUMNS) + "  owner")
-    for row in rows:
-        click.echo(f"{row['partition']:>9}  " + "  ".join(f"{row[each]:>10}" for each in COLUMNS) + f"  {row['owner']}")
+    console = result_console()
+    console.print(_table(rows, plain=not console.is_terminal))
     for member in members:
         has = ",".join(map(str, member["holds"])) or "nothing"
         click.echo(f"member {member['label']} ({member['member']}) has {has}")
+
+
+def _table(rows: Sequence[dict[str, Any]], *, plain: bool) -> Table:
+    table = result_table(plain=plain)
+    for column in ("partition", *SHOWN):
+        table.add_column(column.upper(), justify="right")
+    table.add_column("OWNER", overflow="fold")
+    for row in rows:
+        table.add_row(str(row["partition"]), *(f"{row[column]:,}" for column in SHOWN), Text(row["owner"]))
+    return table
 
 
 def _row_fields(partition: int, row: GroupRow, labels: dict[bytes, str]) -> dict[str, Any]:
@@ -91,10 +103,13 @@ def _member_fields(row: MemberRow) -> dict[str, Any]:
 
 @group.command("reset")
 @click.argument("name")
-@click.option("--to", "where", required=True, metavar="start|now|CHECKPOINT", help="After what the group is to go on.")
+@click.option("--to", "where", required=True, metavar="start|now|CHECKPOINT", help="Where the group continues.")
 @pass_options
 def reset(options: Options, name: str, where: str) -> None:
-    """Put the checkpoint of the group NAME elsewhere: what is beyond is delivered (again)."""
+    """Put the checkpoint of the group NAME elsewhere.
+
+    What is beyond it is delivered, again if need be.
+    """
     named: dict[str, str | Now | None] = {"now": NOW, "start": None}
     with options.operator() as operator:
         operator.reset_group(name, named.get(where, where))
@@ -129,10 +144,13 @@ def _parked_line(each: ParkedEvent) -> str:
 @click.argument("places", nargs=-1, type=PlaceType(), metavar="[PARTITION:POSITION]...")
 @pass_options
 def replay(options: Options, name: str, places: Sequence[tuple[int, int]]) -> None:
-    """Have parked events of the group NAME delivered once more, all if none is named."""
+    """Deliver parked events of the group NAME again.
+
+    All of them, if none is named.
+    """
     with options.operator() as operator:
         count = operator.replay_parked(name, _by_partition(places) if places else None)
-    _done(options, {"group": name, "replaying": count}, f"{count} parked events will be delivered once more")
+    _done(options, {"group": name, "replaying": count}, f"{_parked_events(count)} will be delivered once more")
 
 
 @group.command("discard")
@@ -141,12 +159,19 @@ def replay(options: Options, name: str, places: Sequence[tuple[int, int]]) -> No
 @click.option("--all", "everything", is_flag=True, help="All parked events.")
 @pass_options
 def discard(options: Options, name: str, places: Sequence[tuple[int, int]], everything: bool) -> None:
-    """Forget parked events of the group NAME; the events themselves stay in their streams."""
+    """Discard parked events of the group NAME.
+
+    The events themselves stay in their streams.
+    """
     if bool(places) == everything:
         raise click.UsageError("name the events, as `rewind group parked` shows them, or give --all")
     with options.operator() as operator:
         count = operator.replay_parked(name, None if everything else _by_partition(places), discard=True)
-    _done(options, {"group": name, "discarded": count}, f"{count} parked events are forgotten")
+    _done(options, {"group": name, "discarded": count}, f"{_parked_events(count)} discarded")
+
+
+def _parked_events(count: int) -> str:
+    return f"{count} parked event{'' if count == 1 else 's'}"
 
 
 def _by_partition(places: Sequence[tuple[int, int]]) -> dict[int, list[int]]:
@@ -160,10 +185,10 @@ def _by_partition(places: Sequence[tuple[int, int]]) -> dict[int, list[int]]:
 @click.argument("name")
 @pass_options
 def delete(options: Options, name: str) -> None:
-    """Forget the group NAME, which must have no members."""
+    """Delete the group NAME, which must have no members."""
     with options.operator() as operator:
         operator.delete_group(name)
-    _done(options, {"group": name, "deleted": True}, f"group {name} is forgotten")
+    _done(options, {"group": name, "deleted": True}, f"group {name} deleted")
 
 
 def _done(options: Options, fields: dict[str, Any], text: str) -> None:

@@ -4,18 +4,17 @@ import time
 from typing import Any
 
 import click
-from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from rewind.blocking import Store
 from rewind.cli_options import Options, pass_options, print_json
+from rewind.cli_shown import result_console, result_table
 from rewind.errors import RewindError
 
 WATCH_S = 1.0
-LAG_MAX = 10_000  # entries a replica may be behind before that is worth a warning
 
 Status = dict[str, Any]
 
@@ -31,12 +30,12 @@ def status(options: Options, watch: bool) -> None:
         elif options.as_json:
             print_json(store.status())
         else:
-            console = Console()
+            console = result_console()
             console.print(render(store.status(), plain=not console.is_terminal))
 
 
 def _watch(options: Options, store: Store) -> None:
-    console = Console()
+    console = result_console()
     if options.as_json or not console.is_terminal:
         while True:
             found = store.status()
@@ -57,8 +56,7 @@ def _watch(options: Options, store: Store) -> None:
 
 def render(found: Status, *, plain: bool) -> RenderableType:
     """Return the view of a status. `plain`: for a file or a pipe."""
-    notes = attention(found)
-    lines = [Text(f"attention: {note}", style="" if plain else "bold red") for note in notes]
+    lines = [Text(f"attention: {note}", style="" if plain else "bold red") for note in found.get("attention", ())]
     return Group(
         Text(f"cluster {found.get('cluster_id') or 'unknown'}"),
         Text(""),
@@ -70,43 +68,8 @@ def render(found: Status, *, plain: bool) -> RenderableType:
     )
 
 
-def attention(found: Status) -> list[str]:
-    """Return what an operator should look at, worst first."""
-    urgent = []
-    notes = []
-    for partition in found.get("partitions", []):
-        number = partition.get("partition")
-        if partition.get("leader") is None:
-            urgent.append(
-                f"partition {number} has no leader: it takes no appends until a majority of its replicas is up"
-            )
-        notes.extend(_replica_notes(number, partition))
-    notes.extend(
-        f"node {node.get('name')} at {node.get('address')} is {node.get('state')}"
-        for node in found.get("nodes", [])
-        if node.get("state") != "up"
-    )
-    notes.extend(
-        f"node {node.get('name')}: {reason}" for node in found.get("nodes", []) for reason in node.get("reasons") or []
-    )
-    return urgent + notes
-
-
-def _replica_notes(number: Any, partition: Status) -> list[str]:
-    notes = []
-    commit = partition.get("commit")
-    for replica in partition.get("replicas", []):
-        node = replica.get("node")
-        match = replica.get("match")
-        if replica.get("role") == "quarantined":
-            notes.append(f"partition {number}: the replica on {node} is quarantined and waits for repair")
-        elif isinstance(commit, int) and isinstance(match, int) and commit - match > LAG_MAX:
-            notes.append(f"partition {number}: the replica on {node} is {commit - match:,} entries behind")
-    return notes
-
-
 def _table(plain: bool, *columns: str) -> Table:
-    table = Table(box=None if plain else box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
+    table = result_table(plain=plain)
     for column in columns:
         right = column in ("PARTITION", "TERM", "COMMIT", "LEADS", "PID")
         table.add_column(column, justify="right" if right else "left", overflow="fold")
@@ -151,7 +114,7 @@ def _replica(replica: Status, commit: Any) -> str:
     behind = commit - match if isinstance(commit, int) and isinstance(match, int) else 0
     notes = [] if role in ("leader", "follower") else [str(role)]
     if behind > 0:
-        notes.append(f"-{behind:,}")
+        notes.append(f"{behind:,} behind")
     return f"{replica.get('node')}" + (f" ({', '.join(notes)})" if notes else "")
 
 

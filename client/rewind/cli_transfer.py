@@ -34,10 +34,10 @@ class IncompleteError(RewindError):
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), metavar="N", help="N events a second at most.")
 @pass_options
 def import_events(options: Options, file: str, rate: float | None) -> int:
-    """Append the events in FILE.jsonl ("-" for stdin), each stream in its order.
+    """Append the events in FILE.jsonl ("-" for stdin).
 
-    One event per line: {"stream", "type", "data" or "data_base64", "time"?, "id"?, "metadata"?}. Importing the same
-    file again changes nothing, so one that was interrupted is simply started again.
+    Each stream keeps its order. One event per line: {"stream", "type", "data" or "data_base64", "time"?, "id"?,
+    "metadata"?}. Importing the same file again changes nothing, so one that was interrupted is simply started again.
     """
     with _opened(file) as descriptor:
         return asyncio.run(_import(options, descriptor, rate))
@@ -144,7 +144,10 @@ async def _show_progress(options: Options, counts: Counts, total: int | None) ->
 @click.command()
 @pass_options
 def export(options: Options) -> None:
-    """Print every event of the context as JSON lines that `import` takes, stream by stream."""
+    """Print the context's events as JSON lines.
+
+    Stream by stream, as `import` takes them.
+    """
     with options.store() as store:
         for reader in _readers(store):
             for event in reader:

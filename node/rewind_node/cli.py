@@ -62,7 +62,10 @@ def _node_flags(command: Callable[..., Any]) -> Callable[..., Any]:
     "--config", metavar="FILE", help=f"A TOML file with options, its keys spelled like the flags. [{CONFIG_VARIABLE}]"
 )
 def run(**flags: object) -> int:
-    """Run one node in the foreground until SIGTERM, which hands its leaderships over first."""
+    """Run one node in the foreground.
+
+    SIGTERM hands its leaderships over, then ends it.
+    """
     options = resolve(flags, os.environ)
     logs.configure(options.log_level, options.log_format, node=options.name)
     if options.beyond_loopback:

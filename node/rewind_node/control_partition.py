@@ -79,7 +79,10 @@ class ControlPartition(Replica):
         def serve() -> None:
             number = self.map.context_numbers.get(message.name)
             if number is None:
-                text = f"there is no context {message.name!r}; create it with: rewind context create {message.name}"
+                text = (
+                    f"there is no context {message.name!r}; create it with: rewind context create {message.name} "
+                    "(--ordered for one order over all its streams)"
+                )
                 self._outbox.send(client, Failed(message.request, Code.CONTEXT_NOT_FOUND, text, "", 0))
             else:
                 self._send_context(client, message.request, number)

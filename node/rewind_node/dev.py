@@ -20,6 +20,7 @@ from rewind_node.local_cluster import LocalCluster, LocalNode, ended_like_by_ctr
 RESTART_DELAY_S = 1.0
 WATCH_INTERVAL_S = 0.1
 DEFAULT_PORT = 7070
+SERVERS_SHOWN_MAX = 3  # a client learns of the others
 
 
 def run_dev(*, nodes: int, partitions: int, data_dir: Path | None, port_base: int) -> int:
@@ -55,14 +56,15 @@ def _introduce(cluster: LocalCluster, directory: Path, console: Console) -> None
         url = f"http://{node.http_address}/"
         table.add_row(f"[bold]{node.name}[/]", str(node.pid), node.address, node.peer_address, f"[link={url}]{url}[/]")
     first = cluster.nodes[0]
-    servers = "" if first.port == DEFAULT_PORT else f" --servers {cluster.servers}"
+    servers = ",".join(node.address for node in cluster.nodes[:SERVERS_SHOWN_MAX])
+    option = "" if first.port == DEFAULT_PORT else f" --servers {servers}"
     console.print("\n[bold]Rewind[/] is up.\n")
     console.print(table)
     console.print("\n  In another terminal:\n", style="dim")
     for command in (
-        f"""rewind{servers} append order-1 --type OrderPlaced --data '{{"book": "Momo"}}'""",
-        f"rewind{servers} read order-1",
-        f"rewind{servers} status --watch",
+        f"""rewind{option} append order-1 --type OrderPlaced --data '{{"book": "Momo"}}'""",
+        f"rewind{option} read order-1",
+        f"rewind{option} status --watch",
         f"kill -9 {first.pid}        # {first.name}; it comes back",
     ):
         console.print(f"    {command}", soft_wrap=True, markup=False)

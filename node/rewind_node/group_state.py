@@ -193,8 +193,8 @@ class GroupState:
 
     def replay(self, replay: Replay) -> int:
         """Mark parked positions as to be delivered once more, or forget them, and return how many."""
-        chosen = self.parked.keys() if replay.positions is None else self.parked.keys() & set(replay.positions)
-        for position in list(chosen):
+        chosen = list(self.parked) if replay.positions is None else self.parked.keys() & set(replay.positions)
+        for position in chosen:
             if replay.discard:
                 del self.parked[position]
             else:

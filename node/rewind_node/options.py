@@ -218,7 +218,7 @@ def resolve(flags: Mapping[str, object], environment: Mapping[str, str]) -> Node
         for source, given in (
             (option.flag, flags.get(option.name)),
             (option.variable, environment.get(option.variable)),
-            (f"{config_path}: {option.name.replace('_', '-')}", config.get(option.name)),
+            (f"{config_path}: {_key(option.name)}", config.get(option.name)),
         ):
             # A variable that is set to nothing is how container files say "not set".
             if given is not None and given not in ("", ()):
@@ -226,10 +226,17 @@ def resolve(flags: Mapping[str, object], environment: Mapping[str, str]) -> Node
                 break
         else:
             if option.name in REQUIRED:
-                raise UsageError(f"{option.flag} is missing (or {option.variable}, or {option.name!r} in --config)")
+                raise UsageError(
+                    f"{option.flag} is missing (or {option.variable}, or {_key(option.name)!r} in --config)"
+                )
     options = NodeOptions(**values)
     _check_together(options, values)
     return options
+
+
+def _key(name: str) -> str:
+    """Return what an option is called in a file."""
+    return name.replace("_", "-")
 
 
 def _parse(option: Option, source: str, given: object) -> Any:
@@ -252,7 +259,7 @@ def _read_config(path: Path) -> dict[str, object]:
         name = key.replace("-", "_")
         if name not in known:
             near = get_close_matches(name, known, n=1)
-            hint = f"; did you mean {near[0].replace('_', '-')!r}?" if near else ""
+            hint = f"; did you mean {_key(near[0])!r}?" if near else ""
             raise UsageError(f"{path}: unknown key {key!r}{hint}")
         if name in values:
             raise UsageError(f"{path}: {key!r} is given twice, with - and with _")

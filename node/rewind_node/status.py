@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rewind_cluster.names import CONTROL
 from rewind_cluster.peer_messages import PeerStatus
 from rewind_cluster.raft import Role
+from rewind_node.attention import attention
 from rewind_node.peers import REASONS_TOLD_MAX
 
 if TYPE_CHECKING:
@@ -59,13 +60,16 @@ def _own_state(node: "Node") -> str:
 def status(node: "Node") -> dict[str, Any]:
     """Return the document of `/api/status`."""
     reports = _reports(node)
+    nodes = _nodes(node)
+    partitions = [_partition(node, partition, reports) for partition in _partitions(node)]
     return {
         "cluster_id": node.cluster_id or None,
         "node": node.me.name,
         "ready": not reasons_not_ready(node),
         "reasons": reasons_not_ready(node),
-        "nodes": _nodes(node),
-        "partitions": [_partition(node, partition, reports) for partition in _partitions(node)],
+        "attention": attention(nodes, partitions),
+        "nodes": nodes,
+        "partitions": partitions,
     }
 
 

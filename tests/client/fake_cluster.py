@@ -69,7 +69,6 @@ class FakeNode:
     name: str
     address: str
     up: bool = True
-    reasons: list[str] = field(default_factory=list)  # why it is not ready
     paused: bool = False  # takes messages and says nothing, as a stopped process
     hears: list[Any] = field(default_factory=list)  # every message that came
     clients: set[bytes] = field(default_factory=set)
@@ -176,6 +175,7 @@ class FakeCluster:
         self.partitions = range(1, partitions + 1)
         self.terms = dict.fromkeys(range(partitions + 1), 1)
         self.leaders = {p: self.nodes[p % len(self.nodes)].id for p in range(partitions + 1)}
+        self.attention: list[str] = []  # what a status says is amiss
         self.clock = 1_700_000_000_000_000 << 12
         self.contexts: dict[str, tuple[int, int | None]] = {"default": (1, None)}
         self.streams: dict[tuple[int, str], list[Stored]] = {}
@@ -232,6 +232,7 @@ class FakeCluster:
     def status(self) -> dict[str, Any]:
         return {
             "cluster_id": self.id,
+            "attention": self.attention,
             "nodes": [
                 {
                     "name": node.name,
@@ -241,7 +242,6 @@ class FakeCluster:
                     "peer_address": node.address,
                     "http_address": node.address,
                     "state": "up" if node.up else "down",
-                    "reasons": node.reasons if node.up else None,
                 }
                 for node in self.nodes
             ],

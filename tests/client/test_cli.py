@@ -6,11 +6,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
+from rewind.cli_status import render
 from rewind_cluster.client_messages import Code
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -62,6 +65,24 @@ def test_append_and_read_speak_json(run: Run) -> None:
     assert event["timestamp"] == answer["timestamp"]
 
 
+@pytest.mark.parametrize(
+    ("data", "shown"),
+    [
+        ('{"a":1}', {"data": {"a": 1}}),
+        ('{"a": 1}', {"data_base64": "eyJhIjogMX0=", "data_text": '{"a": 1}'}),
+        ("\udcff", {"data_base64": "/w=="}),
+    ],
+)
+def test_what_is_read_has_its_text_beside_bytes_that_are_no_compact_json(
+    run: Run, data: str, shown: dict[str, Any]
+) -> None:
+    run("append", "s", "--type", "T", "--data", data)
+
+    event = json.loads(run("--json", "read", "s").stdout)
+
+    assert {name: value for name, value in event.items() if name.startswith("data")} == shown
+
+
 def test_an_error_is_one_line_and_exit_code_1(run: Run) -> None:
     run("append", "s", "--type", "T", "--data", "x")
 
@@ -105,20 +126,35 @@ def test_options_come_from_the_environment(run: Run) -> None:
     assert [(each["name"], each["ordered"]) for each in listed] == [("billing", True), ("default", False)]
 
 
-def test_a_status_shows_what_needs_attention_in_80_columns(run: Run, server: Any) -> None:
+def test_a_status_ends_with_what_needs_attention_a_whole_line_each(run: Run, server: Any) -> None:
     server.cluster.leaders[2] = ""
-    server.cluster.nodes[2].up = False
-    server.cluster.nodes[1].reasons = ["too little free disk space: appends are refused; free some"]
+    server.cluster.attention = [f"partition 2 has no leader{', and so on' * 20}", "node n3 is down"]
 
     shown = run("status")
+    server.cluster.attention = []
+    calm = run("status")
 
     assert shown.returncode == 0
-    assert max(map(len, shown.stdout.splitlines())) <= 80
-    text = " ".join(shown.stdout.split())
-    assert "attention: partition 2 has no leader" in text
-    assert "node-3 at" in text
-    assert "attention: node node-2: too little free disk space: appends are refused; free some" in text
+    assert shown.stdout.splitlines()[-2:] == [
+        f"attention: partition 2 has no leader{', and so on' * 20}",
+        "attention: node n3 is down",
+    ]
+    assert calm.stdout.splitlines()[-1] == "all is well"
     assert json.loads(run("--json", "status").stdout)["cluster_id"] == "cluster-1"
+
+
+def test_a_status_fits_a_terminal_of_80_columns(server: Any) -> None:
+    server.cluster.attention = ["node n1: too little free disk space: appends are refused; free some" * 2]
+    shown = StringIO()
+
+    Console(file=shown, width=80, force_terminal=True, color_system=None).print(
+        render(server.cluster.status(), plain=False)
+    )
+
+    lines = [line.rstrip() for line in shown.getvalue().splitlines()]
+    assert max(map(len, lines)) <= 80
+    assert "free some" in lines[-1]
+    assert any(line.split()[:2] == ["PARTITION", "LEADER"] for line in lines)
 
 
 def test_an_import_keeps_order_and_importing_again_changes_nothing(run: Run, server: Any, tmp_path: Path) -> None:

@@ -302,9 +302,11 @@ def test_replays_and_discards_are_of_parked_events_only(claimed):
     replays = claimed.state.replays
     dropped = claimed.apply(Replay(1, "g", [1, 2], True))
     every = claimed.apply(Replay(1, "g", None, False))
+    replays += claimed.state.replays
+    dropped_all = claimed.apply(Replay(1, "g", None, True))
 
-    assert (marked.concerned, dropped.concerned, every.concerned) == (1, 2, 1)
-    assert (replays, claimed.state.replays) == ([2], [3])
+    assert (marked.concerned, dropped.concerned, every.concerned, dropped_all.concerned) == (1, 2, 1, 1)
+    assert (replays, claimed.state.parked) == ([2, 3], {})
     assert claimed.apply(Replay(1, "none", None, False)).code is Code.GROUP_NOT_FOUND
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 
 from rewind.bench import chart, report, workloads
 from rewind.bench.failover import SIGNALS, FailoverPlan
@@ -20,6 +19,7 @@ from rewind.bench.plan import CLIENTS_MAX, IN_FLIGHT_MAX, LoadPlan, MixedPlan, R
 from rewind.bench.tasks import Shell
 from rewind.bench.workloads import Bench
 from rewind.cli_options import Options, pass_options, print_json
+from rewind.cli_shown import result_console
 from rewind_cluster.names import APPEND_EVENTS_MAX, DATA_BYTES_MAX
 
 EXIT_LOSS = 1
@@ -39,9 +39,12 @@ def _option(name: str, kind: Any, default: Any, text: str, **more: Any) -> Decor
 
 
 RUNS = _option("--runs", click.IntRange(1, RUNS_MAX), 3, "How often.")
-WARM_UP = _option(
-    "--warm-up", click.FloatRange(0, SECONDS_MAX), 2.0, "Seconds of the same load before anything counts.", metavar="S"
-)
+
+
+def _warm_up(text: str) -> Decorator:
+    return _option("--warm-up", click.FloatRange(0, SECONDS_MAX), 2.0, text, metavar="S")
+
+
 CHART = _option("--chart", click.Path(dir_okay=False, path_type=Path), None, "Draw a chart: FILE.png or FILE.svg.")
 CLIENTS = _option("--clients", click.IntRange(1, CLIENTS_MAX), 2, "Client processes.")
 EVENT_BYTES = _option("--event-bytes", click.IntRange(0, DATA_BYTES_MAX), 256, "Bytes of data in each event.")
@@ -71,7 +74,7 @@ def _client(does: str) -> Decorator:
 SECONDS = _option("--seconds", click.FloatRange(0, SECONDS_MAX, min_open=True), 10.0, "How long each run is.")
 EVENTS = _option("--events", click.IntRange(1), None, "How many events each run appends, instead of --seconds.")
 SHAPE = _all(CLIENTS, SECONDS, EVENTS, EVENT_BYTES, BATCH, STREAMS)
-MEASURED = _all(RUNS, WARM_UP, CHART)
+MEASURED = _all(RUNS, _warm_up("Seconds of the same load before anything counts."), CHART)
 
 
 @click.command()
@@ -95,7 +98,9 @@ def append(options: Options, /, **given: Any) -> int:
 @EVENT_BYTES
 @BATCH
 @_option("--streams", click.IntRange(1, STREAMS_MAX), 50_000, "Streams that missing events are appended to, in turn.")
-@MEASURED
+@RUNS
+@_warm_up("Read everything once before anything counts; 0: do not.")
+@CHART
 @pass_options
 def read(options: Options, /, **given: Any) -> int:
     """Catch up: read a context from its start into Python objects."""
@@ -113,7 +118,10 @@ def read(options: Options, /, **given: Any) -> int:
 @MEASURED
 @pass_options
 def subscribe(options: Options, /, **given: Any) -> int:
-    """Time from an append's acknowledgement until a subscriber in another process has its event."""
+    """Time live delivery.
+
+    From an append's acknowledgement until a subscriber in another process has its event.
+    """
     plan = SubscribePlan(_load(given), given["client"])
     return _measure(options, "subscribe", given, lambda bench: workloads.subscribe(bench, plan))
 
@@ -142,9 +150,10 @@ def mixed(options: Options, /, **given: Any) -> int:
 @CHART
 @pass_options
 def failover(options: Options, /, **given: Any) -> int:
-    """Lose leaders that run on this machine, again and again: how long nobody could write, and what was lost.
+    """Lose leaders again and again.
 
-    Nodes must be started again by what runs them, as `rewind-node dev` does after a kill.
+    Tells how long nobody could write, and what was lost. Leaders must run on this machine, and nodes be started again
+    by what runs them, as `rewind-node dev` does after a kill.
     """
     plan = FailoverPlan(given["rounds"], given["signal"], given["rate"], given["event_bytes"])
     settings = _settings(given)
@@ -184,7 +193,9 @@ def _carry_out(
         chart.check_path(drawn)
     with workloads.opened(Where(options.servers, options.context, options.timeout_s), runs, _say) as bench:
         load = look_at_machine({node.process for node in bench.nodes})
-        _say(f"machine: {load}")
+        _say(f"machine: {load.summary}")
+        for other in load.busiest:
+            _say(f"  {other}")
         warnings = (
             ["the machine was busy with other things: take no figure for the cluster's"] if load.is_trouble else []
         )
@@ -192,7 +203,7 @@ def _carry_out(
     if options.as_json:
         print_json(report.as_json(found))
     else:
-        report.show(found, Console())
+        report.show(found, result_console())
     if drawn is not None:
         chart.draw(found, drawn)
         _say(f"the chart is in {drawn}")

@@ -13,7 +13,7 @@ import psutil
 SAMPLE_S = 1.0  # long enough that a percent of a processor is ten ticks of the kernel's clock
 BUSY_PERCENT = 5.0  # of one processor: below it a process is not worth naming
 TROUBLE_PERCENT = 20.0  # of one processor, all others together: then figures are not to be trusted
-BUSIEST_MAX = 5
+BUSIEST_MAX = 3
 NAME_CHARS_MAX = 60
 
 
@@ -24,6 +24,9 @@ class Busy:
     pid: int
     name: str
     percent: float
+
+    def __str__(self) -> str:
+        return f"{self.name} (pid {self.pid}) {self.percent:.0f} %"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,7 @@ class MachineLoad:
         )
 
     def __str__(self) -> str:
-        others = ", ".join(f"{each.name} (pid {each.pid}) {each.percent:.0f} %" for each in self.busiest)
+        others = ", ".join(map(str, self.busiest))
         return self.summary + (f": {others}" if others else "")
 
 

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from rewind.bench.figures import Findings, Spread
+from rewind.cli_shown import result_table
 
 SMALL = 100  # below it a figure is shown with decimals
 TINY = 1
@@ -50,7 +50,7 @@ def show(found: Findings, console: Console) -> None:
 
 
 def _table(spreads: Mapping[str, Spread], runs: int, *, plain: bool) -> Table:
-    table = Table(box=None if plain else box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
+    table = result_table(plain=plain)
     table.add_column("FIGURE", overflow="fold")
     for column in (f"MEDIAN OF {runs}", "LOWEST", "HIGHEST"):
         table.add_column(column, justify="right")

@@ -1,6 +1,6 @@
 """Break real nodes on purpose, by seeds, and print what came of it.
 
-    tox -e chaos -- --seconds 600 --seed 1 --report chaos.json      runs of two and a half minutes each, seed after seed
+    tox -e chaos -- --seconds 600 --seed 1 --report chaos.json      runs of five minutes each, seed after seed
     tox -e chaos -- --each                                          one short run with every kind of fault
     tox -e chaos -- --seed 7 --runs 1 --kind "power cut of all"     faults of one kind, or several
 

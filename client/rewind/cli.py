@@ -18,7 +18,7 @@ from rewind.cli_options import Options
 from rewind.cli_status import status
 from rewind.cli_tail import tail
 from rewind.cli_transfer import export, import_events
-from rewind.errors import RewindError
+from rewind.errors import InvalidArgument, RewindError
 from rewind.urls import TIMEOUT_DEFAULT_S
 
 DISTRIBUTION = "rewind-eventstore"
@@ -52,7 +52,11 @@ def cli(
     click_context: click.Context, servers: str, context_name: str | None, as_json: bool, timeout: float | None
 ) -> None:
     """Use and operate a Rewind cluster: a replicated event store."""
-    click_context.obj = Options(servers, context_name, as_json, timeout)
+    click_context.obj = options = Options(servers, context_name, as_json, timeout)
+    try:
+        options.target  # noqa: B018 - wrong usage is told before anything is done
+    except InvalidArgument as error:
+        raise click.UsageError(str(error)) from None
 
 
 for command in (status, append, read, tail, streams, import_events, export, context, group, bench):
@@ -74,9 +78,15 @@ def run(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_ERROR
     except (RewindError, OSError) as error:
-        click.echo(f"rewind: {error}".replace("\n", " "), err=True)
+        click.echo(f"rewind: {_explained(error)}".replace("\n", " "), err=True)
         return EXIT_ERROR
     return result if isinstance(result, int) else 0
+
+
+def _explained(error: RewindError | OSError) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else f"cannot write: {error.strerror}"
+    return str(error)
 
 
 def main() -> None:

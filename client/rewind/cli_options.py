@@ -1,8 +1,10 @@
 """What all commands share: the options before the command, and connecting as they say."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import wraps
+from typing import Any
 
 import click
 
@@ -57,4 +59,13 @@ def print_json(fields: object) -> None:
     click.echo(dump(fields))
 
 
-pass_options = click.make_pass_decorator(Options)
+def pass_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Call a command with the options first. `--json` may stand behind the command, too."""
+
+    @click.option("--json", "as_json", is_flag=True, help="Print JSON, one object per line.")
+    @click.pass_obj
+    @wraps(command)
+    def with_options(options: Options, /, *given: Any, as_json: bool, **named: Any) -> Any:
+        return command(replace(options, as_json=options.as_json or as_json), *given, **named)
+
+    return with_options

@@ -95,6 +95,13 @@ class Event(NamedTuple):
         """When the event was appended, in UTC, as the leader's clock said."""
         return time_of(self.timestamp)
 
+    def __repr__(self) -> str:
+        return (
+            f"Event(stream={self.stream!r}, version={self.version}, type={self.type!r}, data={self.data!r}, "
+            f"id={self.id!r}, metadata={self.metadata!r}, time={self.time.isoformat()!r}, position={self.position}, "
+            f"partition={self.partition})"
+        )
+
 
 class AppendResult(NamedTuple):
     """Where an append's last event stands: `version` in its stream, `position` in its context within `partition`.
@@ -121,6 +128,12 @@ class AppendResult(NamedTuple):
     def token(self) -> str:
         """A token for `at_least`: a read with it sees this append."""
         return make_token(self.origin, {self.partition: self.position})
+
+    def __repr__(self) -> str:
+        return (
+            f"AppendResult(version={self.version}, position={self.position}, partition={self.partition}, "
+            f"time={self.time.isoformat()!r}, token={self.token!r})"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,11 +46,14 @@ class PeerWelcome:
 
 @message(PEER_CODEC, 3)
 class PeerRefused:
-    """The node that was dialled refuses. `code`: cluster, version, name, malformed."""
+    """The node that was dialled refuses. `code`: cluster, version, name, malformed.
+
+    A client that has dialled a node's address for nodes reads it as its `Refused`, so the text is in the same place.
+    """
 
     code: str
-    cluster_id: str
     text: str
+    cluster_id: str
 
 
 @message(PEER_CODEC, 4)

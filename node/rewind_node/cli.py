@@ -148,6 +148,8 @@ def _explain(error: Exception) -> tuple[str, int]:
             return str(error), error.exit_code
         case ClusterError():
             return str(error), StorageFailureError.code
+        case OSError(filename=str() as path):
+            return f"{path}: {error.strerror}", StorageFailureError.code
     structlog.get_logger().debug("internal error", exc_info=error)
     return f"internal error, please report it: {type(error).__name__}: {error}", INTERNAL_ERROR
 

@@ -3,18 +3,24 @@
     DATA-DIR/lock               held by the one process that uses the directory; names its PID
     DATA-DIR/shard-0/data.mdb   the LMDB environment, see `store_layout`; lock.mdb beside it is LMDB's own
 
+`shard-0` gets its name when its database is there. So one without has lost it, and is never taken for a new one, which
+would forget its votes.
+
 The row `format` of table `node` says which layout the rest has. That row and its table keep their shape in every
 version, so that an old program can tell that the data is newer than itself before it reads anything else.
 """
 
 import fcntl
 import os
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from rewind_node.disk_reserve import DiskReserve
 from rewind_node.engine import Engine, Reader
 from rewind_node.lmdb_engine import LmdbEngine, sync_directory
+from rewind_node.lmdb_reader import DATA_FILE, RESTORE
 from rewind_node.storage_errors import DataDirectoryInUseError, NewerFormatError, StorageFailedError
 from rewind_node.store import Store
 from rewind_node.store_layout import NODE, seal, unseal
@@ -24,6 +30,7 @@ FORMAT_KEY = b"format"
 FORMAT_BYTES = 4
 DIRECTORY_MODE = 0o700  # events are nobody else's to read
 SHARD = "shard-0"
+DRAFT = "shard-0.new"
 LOCK = "lock"
 PID_BYTES_MAX = 32
 
@@ -82,10 +89,13 @@ class DataDirectory:
 
         Raises `DataDirectoryInUseError`, `NewerFormatError`, `StorageFailedError` or `DamagedError`.
         """
-        _create_directories(path)
+        _create_directory(path)
         lock = DataDirectoryLock(path, create=True)
         engine = None
         try:
+            if not (path / SHARD).is_dir():
+                _create_shard(path)
+            _check_database(path / SHARD)
             engine = LmdbEngine.open(path / SHARD)
             bring_to_format(engine)
             directory = cls(path, lock, engine)
@@ -99,7 +109,7 @@ class DataDirectory:
 
     def store_bytes(self) -> int:
         """Return the size of the database file."""
-        return (self.path / SHARD / "data.mdb").stat().st_size
+        return (self.path / SHARD / DATA_FILE).stat().st_size
 
     def close(self) -> None:
         """Close the store and let go of the lock. What was not committed is lost."""
@@ -144,13 +154,34 @@ def _put_format(engine: Engine, version: int) -> None:
     engine.put(NODE, [(FORMAT_KEY, seal(FORMAT_KEY, payload))])
 
 
-def _create_directories(path: Path) -> None:
-    """Create the data directory and its shard, with their names durable, or raise `StorageFailedError`."""
-    try:
-        for directory in reversed((path / SHARD, path, *path.absolute().parents)):
+def _create_directory(path: Path) -> None:
+    """Create the data directory, with its name durable, or raise `StorageFailedError`."""
+    with _creating(path):
+        for directory in reversed((path, *path.absolute().parents)):
             if not directory.is_dir():
                 directory.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
                 sync_directory(directory.parent)
+
+
+def _check_database(shard: Path) -> None:
+    if not (shard / DATA_FILE).is_file():
+        raise StorageFailedError(f"{shard / DATA_FILE} is missing; {RESTORE}")
+
+
+def _create_shard(path: Path) -> None:
+    draft = path / DRAFT
+    with _creating(path):
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(mode=DIRECTORY_MODE)
+        LmdbEngine.open(draft).close()
+        draft.rename(path / SHARD)
+        sync_directory(path)
+
+
+@contextmanager
+def _creating(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise StorageFailedError(
             f"the data directory {path} cannot be created: {error.strerror}: {error.filename}; "

@@ -23,7 +23,7 @@ from rewind_cluster.errors import DamagedError
 from rewind_cluster.records import RecordKind, iterate_body, unpack_run
 from rewind_node import store_layout as layout
 from rewind_node.data_directory import SHARD, DataDirectoryLock, check_format, read_format
-from rewind_node.lmdb_reader import LmdbReader
+from rewind_node.lmdb_reader import DATA_FILE, LmdbReader
 from rewind_node.storage_errors import StorageFailedError
 from rewind_node.stream_blocks import Block
 
@@ -44,7 +44,7 @@ def dump(path: Path, write: Callable[[str], object]) -> None:
 
     Raises `DataDirectoryInUseError`, `NewerFormatError` or, where there is no data, `StorageFailedError`.
     """
-    if not (path / SHARD / "data.mdb").is_file():
+    if not (path / SHARD / DATA_FILE).is_file():
         raise StorageFailedError(f"{path} holds no data of a node; name the directory given as its data directory")
     lock = DataDirectoryLock(path, create=False)
     try:

@@ -20,6 +20,10 @@ from rewind_node.storage_errors import StorageFailedError, StorageFullError
 TABLES_MAX = PARTITIONS_MAX + 17  # a log for each partition and for partition 0; room for 16 tables shared by all
 # A cursor opened on a table whose root page is damaged only spoils its transaction, which the next call then reports.
 DAMAGE = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.BadTxnError)
+DATA_FILE = "data.mdb"
+RESTORE = (
+    "put it back as it last was, or move the data directory away and start empty: an older copy has forgotten its votes"
+)
 FULL_CODES = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 FULL_BYTES = (
     1 << 20
@@ -152,13 +156,13 @@ class LmdbReader:
 
 def open_environment(path: Path, **options: object) -> lmdb.Environment:
     """Open the LMDB environment in directory `path`, or raise `StorageFailedError` saying what to do."""
+    file = path / DATA_FILE
+    if file.exists() and not file.stat().st_size:
+        raise StorageFailedError(f"{file} is empty; {RESTORE}")
     try:
         environment = lmdb.open(str(path), max_dbs=TABLES_MAX, **options)  # type: ignore[arg-type] # each caller's are literal
     except lmdb.InvalidError as error:
-        raise StorageFailedError(
-            f"{path / 'data.mdb'} is not a database; put it back as it last was, or move the data directory away and "
-            "start empty: an older copy has forgotten its votes"
-        ) from error
+        raise StorageFailedError(f"{file} is not a database; {RESTORE}") from error
     except lmdb.Error as error:
         failure = as_storage_error(error, path)
         raise failure if isinstance(failure, StorageFailedError) else StorageFailedError(str(failure)) from error
@@ -168,15 +172,14 @@ def open_environment(path: Path, **options: object) -> lmdb.Environment:
 
 def _check_length(environment: lmdb.Environment, path: Path) -> None:
     """Refuse a file that ends before a page in use: reading that page would end the process (SIGBUS)."""
-    file = path / "data.mdb"
+    file = path / DATA_FILE
     page_bytes = environment.stat()["psize"]
     needed_bytes = (environment.info()["last_pgno"] + 1) * page_bytes
     found_bytes = file.stat().st_size
     if found_bytes < needed_bytes and not holds_all_pages(file, page_bytes):
         environment.close()
         raise StorageFailedError(
-            f"{file} is cut short: it has {found_bytes} bytes and names pages up to {needed_bytes}; put it back as it "
-            "last was, or move the data directory away and start empty: an older copy has forgotten its votes"
+            f"{file} is cut short: it has {found_bytes} bytes and names pages up to {needed_bytes}; {RESTORE}"
         )
 
 

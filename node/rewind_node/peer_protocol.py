@@ -141,7 +141,8 @@ class PeerProtocol:
             self._node.log.info(
                 "refused a malformed message from a peer", peer=self._node.name_of(node_id), reason=str(error)
             )
-            self._node.peers.reply(route, PeerRefused("malformed", self._node.cluster_id, str(error)))
+            text = f"{error}; this address is for nodes, clients are served at {self._node.me.address}"
+            self._node.peers.reply(route, PeerRefused("malformed", text, self._node.cluster_id))
 
     def link_received(self, address: str, frames: Frames) -> None:
         """Take in an answer of a node that this one dialled."""
@@ -199,7 +200,7 @@ class PeerProtocol:
                 return None
             holder = found
         text = f"the name {stranger.name!r} is in use by the node at {holder.peer_address}; choose another --name"
-        return PeerRefused("name", node.cluster_id, text)
+        return PeerRefused("name", text, node.cluster_id)
 
     def _learn_founding(self, packed: bytes, cluster_id: str) -> None:
         node = self._node

@@ -137,9 +137,9 @@ def check_versions(message: PeerHello, cluster_id: str) -> PeerRefused | None:
     """Return why a node that dialled us is refused, or None."""
     if not any(version in PROTOCOL_VERSIONS for version in message.versions):
         text = f"this node speaks protocol versions {list(PROTOCOL_VERSIONS)}, yours {message.versions}; upgrade one"
-        return PeerRefused("version", cluster_id, text)
+        return PeerRefused("version", text, cluster_id)
     if cluster_id and message.cluster_id and message.cluster_id != cluster_id:
         yours = message.cluster_id[:CLUSTER_ID_SHOWN_MAX]
         text = f"this node belongs to cluster {cluster_id}, yours to {yours}; check --seeds and --data-dir"
-        return PeerRefused("cluster", cluster_id, text)
+        return PeerRefused("cluster", text, cluster_id)
     return None

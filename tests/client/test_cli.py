@@ -83,6 +83,19 @@ def test_what_is_read_has_its_text_beside_bytes_that_are_no_compact_json(
     assert {name: value for name, value in event.items() if name.startswith("data")} == shown
 
 
+def test_json_may_be_asked_for_behind_the_command_too(run: Run) -> None:
+    answer = json.loads(run("append", "s", "--type", "T", "--data", "{}", "--json").stdout)
+
+    assert answer["version"] == 1
+    assert json.loads(run("read", "s", "--json").stdout)["stream"] == "s"
+
+
+def test_a_file_that_is_not_there_is_named(run: Run) -> None:
+    result = run("import", "nowhere.jsonl")
+
+    assert (result.returncode, result.stderr) == (1, "rewind: nowhere.jsonl: No such file or directory\n")
+
+
 def test_an_error_is_one_line_and_exit_code_1(run: Run) -> None:
     run("append", "s", "--type", "T", "--data", "x")
 
@@ -103,6 +116,9 @@ def test_an_error_is_one_line_and_exit_code_1(run: Run) -> None:
         ("append", "s", "--type", "T", "--data", "x", "--id", "7"),
         ("read", "s", "--after", "-1"),
         ("import", "f", "--rate", "0"),
+        ("--timeout", "0", "status"),
+        ("--servers", "nowhere", "status"),
+        ("--context", "a b", "streams"),
         ("nothing",),
         (),
     ],

@@ -117,3 +117,17 @@ def test_a_result_has_a_token_and_a_time() -> None:
 
     assert result.token == "c/1/4:9"  # noqa: S105 - not that kind of token
     assert result.time == time_of(5 << 12)
+
+
+def test_what_is_printed_of_events_and_results_is_what_they_mean() -> None:
+    event = Event("s", 1, "T", b"{}", 1 << 12, 2, 3, UUID(int=7).bytes, msgpack.packb({"user": "7"}))
+    result = AppendResult(1, 2, 3, 1 << 12, Origin("c", 1))
+
+    assert str(event) == (
+        "Event(stream='s', version=1, type='T', data=b'{}', id=UUID('00000000-0000-0000-0000-000000000007'), "
+        "metadata={'user': '7'}, time='1970-01-01T00:00:00.000001+00:00', position=2, partition=3)"
+    )
+    assert str(result) == (
+        "AppendResult(version=1, position=2, partition=3, time='1970-01-01T00:00:00.000001+00:00', "
+        f"token={result.token!r})"
+    )

@@ -6,10 +6,12 @@ from appends_by_hand import AppendPart, AppendRequest
 from strangers import peer_hello, peer_says, stranger
 
 from rewind_cluster.client_messages import (
+    CLIENT_CODEC,
     Code,
     CreateContext,
     Failed,
     GetStatus,
+    Hello,
     ListStreams,
     Ping,
     Refused,
@@ -37,6 +39,17 @@ def test_a_hello_whose_versions_are_no_numbers_ends_the_connection_only(cluster)
 
     assert refused.code in {"malformed", "version"}
     assert isinstance(client.hello(host), Welcome)
+
+
+def test_a_client_that_dials_an_address_for_nodes_is_told_where_clients_are_served(cluster):
+    core = cluster.hosts[0].core
+
+    core.peer_protocol.received(b"lost", [CLIENT_CODEC.encode(Hello([1], "", "client", 0, {}, None))])
+
+    [(_, [frame])] = [(route, frames) for route, frames in core.peers.to_routes if route == b"lost"]
+    refused = CLIENT_CODEC.decode(frame)
+    assert isinstance(refused, Refused)
+    assert core.me.address in refused.text
 
 
 @pytest.mark.parametrize(("prefix", "after"), [("a" * 600, None), ("", "a" * 600), ("a\x00", None)])

@@ -181,6 +181,30 @@ def test_a_file_that_is_no_database_is_refused_in_one_line(tmp_path: Path, conte
     assert (tmp_path / "shard-0" / "data.mdb").read_bytes() == content
 
 
+@pytest.mark.parametrize("lost", ["emptied", "deleted"])
+def test_a_directory_whose_database_is_gone_is_not_taken_for_a_new_one(tmp_path: Path, lost: str) -> None:
+    DataDirectory.open(tmp_path).close()
+    file = tmp_path / "shard-0" / "data.mdb"
+    if lost == "emptied":
+        file.write_bytes(b"")
+    else:
+        file.unlink()
+
+    with pytest.raises(StorageFailedError, match="put it back as it last was"):
+        DataDirectory.open(tmp_path)
+
+    assert not file.exists() or file.read_bytes() == b""
+
+
+def test_a_first_start_that_ended_before_the_database_was_there_is_begun_anew(tmp_path: Path) -> None:
+    (tmp_path / "shard-0.new").mkdir()
+    (tmp_path / "shard-0.new" / "data.mdb").write_bytes(b"")
+
+    DataDirectory.open(tmp_path).close()
+
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["shard-0"]
+
+
 def test_a_refused_directory_is_not_left_locked(tmp_path: Path) -> None:
     (tmp_path / "shard-0").mkdir()
     (tmp_path / "shard-0" / "data.mdb").write_bytes(b"not a database" * 1000)

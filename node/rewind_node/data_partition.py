@@ -211,6 +211,8 @@ class DataPartition(Replica):
         at_least = message.at_least
         if isinstance(message, ReadAll):
             at_least = max(at_least, message.after or 0)
+        # What a leader has not applied after a round, nobody has: it need not wait for what may never come.
+        fresh = message.fresh or (self.leading and at_least > self.index.position(message.context))
 
         def serve() -> None:
             if at_least > self.index.position(message.context):
@@ -220,10 +222,10 @@ class DataPartition(Replica):
                 self._serve(client, message)
 
         def ready() -> bool:
-            return message.fresh or at_least <= self.index.position(message.context)
+            return fresh or at_least <= self.index.position(message.context)
 
         read = PendingRead(0, message.deadline_us, ready, serve, fail)
-        if not self.add_read(read, fresh=message.fresh):
+        if not self.add_read(read, fresh=fresh):
             self._fail(client, message.request, Code.OVERLOADED, "too many reads are waiting; retry later")
 
     def _serve(self, client: Client, message: Read) -> None:

@@ -75,12 +75,36 @@ def test_any_replica_serves_what_it_has_and_waits_for_what_is_asked(cluster, nam
     assert answer.version == 2
 
 
-def test_a_token_beyond_the_head_is_refused_by_the_leader(cluster, named):
+@pytest.mark.parametrize("fresh", [True, False])
+def test_a_token_beyond_the_head_is_refused_by_the_leader(cluster, named, fresh):
     client = cluster.client()
     client.append("order-1", named("a"), 0)
 
     with pytest.raises(AssertionError, match=Code.BEYOND_HEAD.name):
-        client.read("order-1", at_least=5)
+        client.read("order-1", at_least=5, fresh=fresh)
+
+
+def test_a_deposed_leader_does_not_say_that_a_token_of_its_successor_is_beyond_the_head(cluster, named):
+    client = cluster.client()
+    partition = cluster.partition_of("order-1")
+    client.append("order-1", named("a"), 0)
+    old = cluster.leader(partition)
+    others = [host for host in cluster.hosts if host is not old]
+    client.hello(old)
+    for other in others:
+        cluster.cut(old, other)
+    old.paused = True
+    new = cluster.until(lambda: next((host for host in others if host.core.replicas[partition].leading), None))
+    client.hello(new)
+    client.append("order-1", named("b"), 1, host=new)
+    client.send(old, GetVersion(79, partition, 1, "order-1", False, 2, client.deadline_us))
+
+    old.paused = False
+    cluster.turns(50)
+    cluster.heal()
+    answer, _ = client.await_message(lambda message: getattr(message, "request", 0) == 79)
+
+    assert not isinstance(answer, Failed) or answer.code != Code.BEYOND_HEAD
 
 
 def test_a_read_of_a_missing_stream_is_empty(cluster):

@@ -103,9 +103,8 @@ class PeerProtocol:
         """Tell the other nodes how this one is doing."""
         if self._node.founding is None:
             return
-        for link in self._node.peers.links.values():
-            if link.node is not None:
-                self._node.peers.send(link, message)
+        for link in self._node.peers.carriers:
+            self._node.peers.send(link, message)
 
     def _introduce(self, kind: type[Any]) -> Any:
         node = self._node
@@ -193,7 +192,7 @@ class PeerProtocol:
         if stranger.name == node.me.name:
             holder = node.me
         else:
-            up = (link.node for link in node.peers.links.values() if link.node is not None)
+            up = (link.node for link in node.peers.carriers if link.node is not None)
             found = next((other for other in up if other.name == stranger.name and other.id != stranger.id), None)
             if found is None:
                 return None
@@ -222,10 +221,10 @@ class PeerProtocol:
         if message.cluster_id:
             self._met_own_cluster = True
         node.clock.observe(message.clock)
-        known = link.node
+        was_up = node.peers.is_up(other.id)
         node.peers.welcomed(link, other, Seed(other, plan_of(message), message.cluster_id))
         self._learn_node(other)
-        if known is None or known.id != other.id:
+        if not was_up:
             node.log.info("connected to a node", peer=other.name, address=link.address)
             node.node_welcomed(other.id)
         self._check_own_name(other)

@@ -296,7 +296,8 @@ class PeerProtocol:
         self._check_cluster(message.cluster_id)
         node.clock.observe(message.clock)
         sender = node.peers.routes[route]
-        (node.peers.full.add if message.full else node.peers.full.discard)(sender)
+        if self._is_in_map(sender):
+            (node.peers.full.add if message.full else node.peers.full.discard)(sender)
         for packed in message.envelopes:
             envelope = unpack_envelope(packed, frames)
             if self._names_newcomer(envelope):
@@ -306,6 +307,10 @@ class PeerProtocol:
                 replica.heard(envelope.sender, sender)
                 replica.raft.step(envelope, node.now_us)
                 node.touch(replica)
+
+    def _is_in_map(self, node_id: str) -> bool:
+        """Return whether a node is one of the cluster's: of others nothing is kept, there is no end to them."""
+        return self._node.map is not None and node_id in self._node.map.nodes
 
     def _names_newcomer(self, envelope: Envelope) -> bool:
         """Return whether a message is for a replica of partition 0 that this node has just been given.
@@ -330,9 +335,9 @@ class PeerProtocol:
                 check_shape("a replica's match", match, str, int)
         check_shape("a node's reasons", message.reasons, *[str] * len(message.reasons))
         reasons = [reason[:REASON_SHOWN_MAX] for reason in message.reasons[:REASONS_TOLD_MAX]]
-        self._node.peers.reports[sender] = PeerReport(
-            message.pid, message.state, message.replicas, reasons, self._node.now_us
-        )
+        if self._is_in_map(sender):
+            report = PeerReport(message.pid, message.state, message.replicas, reasons, self._node.now_us)
+            self._node.peers.reports[sender] = report
 
     # Repair.
 

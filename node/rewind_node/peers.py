@@ -55,8 +55,8 @@ class Peers:
     def __init__(self) -> None:
         self.links: dict[str, Link] = {}
         self.routes: dict[bytes, str] = {}  # routing ID → node ID
-        self.reports: dict[str, PeerReport] = {}
-        self.full: set[str] = set()  # nodes whose disk space is below their reserve
+        self.reports: dict[str, PeerReport] = {}  # by node ID, of nodes in the map
+        self.full: set[str] = set()  # nodes in the map whose disk space is below their reserve
         self.to_links: list[tuple[str, Frames]] = []
         self.to_routes: list[tuple[bytes, Frames]] = []
         self._carriers: dict[str, Link] = {}  # node ID → the link that carries what is sent to it

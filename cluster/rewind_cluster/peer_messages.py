@@ -107,4 +107,3 @@ class EntriesAre:
     partition: int
     replica: int
     first: int
-    commit: int

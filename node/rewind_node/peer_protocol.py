@@ -351,7 +351,7 @@ class PeerProtocol:
         if not replica.guard(lambda: entries.extend(replica.committed_entries(message.first, message.last))):
             node.touch(replica)
             return
-        answer = EntriesAre(node.cluster_id, message.partition, message.replica, message.first, replica.raft.commit)
+        answer = EntriesAre(node.cluster_id, message.partition, message.replica, message.first)
         node.peers.reply(route, answer, *entries)
 
     def _entries(self, _link: Link, message: EntriesAre, frames: Iterator[bytes]) -> None:

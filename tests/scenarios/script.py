@@ -137,9 +137,6 @@ class Script:
             f"{name} begins to hand over" if begun else f"refused: {name} cannot hand over to {to or 'anybody'}"
         )
 
-    def do_step_down(self, name: str) -> None:
-        self._raft(name).step_down()
-
     def do_quarantine(self, name: str) -> None:
         self._raft(name).quarantine()
 

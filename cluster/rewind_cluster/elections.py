@@ -82,12 +82,6 @@ class Elector:
             self._enter(now_us)
             self._pre_campaign()
 
-    def step_down(self) -> None:
-        """Stop leading, in the same term."""
-        if self._leadership is not None:
-            self._touched = True
-            self._become_follower(self.term)
-
     def quarantine(self) -> None:
         """Promise nothing more: no votes, no acknowledgements, not even those of this turn. A leader steps down."""
         self._touched = True

@@ -31,17 +31,15 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """The replicas of a partition. `voters` and `learners` are derived, in ascending order."""
+    """The replicas of a partition. `voters` is derived, in ascending order."""
 
     members: Mapping[ReplicaId, Member]
     voters: tuple[ReplicaId, ...] = field(init=False, compare=False)
-    learners: tuple[ReplicaId, ...] = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         members = {replica: self.members[replica] for replica in sorted(self.members)}
         object.__setattr__(self, "members", MappingProxyType(members))
         object.__setattr__(self, "voters", tuple(replica for replica, member in members.items() if member.voter))
-        object.__setattr__(self, "learners", tuple(replica for replica, member in members.items() if not member.voter))
 
     def add_learner(self, replica: ReplicaId, node: str) -> Self:
         """Return this membership with a new learner."""
@@ -49,29 +47,7 @@ class Membership:
             raise InvalidArgumentError(f"replica {replica} cannot be added: its ID is in use or 0")
         if len(self.members) >= MEMBERS_MAX:
             raise InvalidArgumentError(f"a partition has at most {MEMBERS_MAX} replicas")
-        return self._with(replica, Member(node, voter=False))
-
-    def promote(self, replica: ReplicaId) -> Self:
-        """Return this membership with a learner made a voter."""
-        member = self._member(replica)
-        if member.voter:
-            raise InvalidArgumentError(f"replica {replica} is a voter already")
-        return self._with(replica, Member(member.node, voter=True))
-
-    def demote(self, replica: ReplicaId) -> Self:
-        """Return this membership with a voter made a learner; the last voter stays one."""
-        member = self._member(replica)
-        if not member.voter:
-            raise InvalidArgumentError(f"replica {replica} is no voter")
-        if len(self.voters) == 1:
-            raise InvalidArgumentError(f"replica {replica} is the last voter; promote another one first")
-        return self._with(replica, Member(member.node, voter=False))
-
-    def remove(self, replica: ReplicaId) -> Self:
-        """Return this membership without a replica; the last voter stays."""
-        if self._member(replica).voter and len(self.voters) == 1:
-            raise InvalidArgumentError(f"replica {replica} is the last voter; promote another one first")
-        return type(self)({other: member for other, member in self.members.items() if other != replica})
+        return type(self)({**self.members, replica: Member(node, voter=False)})
 
     def check_change(self, change: "Membership") -> None:
         """Raise `InvalidArgumentError` unless `change` may follow this membership in a log."""
@@ -107,15 +83,6 @@ class Membership:
             raise DamagedError("a membership names a replica twice")
         return cls(members)
 
-    def _member(self, replica: ReplicaId) -> Member:
-        try:
-            return self.members[replica]
-        except KeyError:
-            raise InvalidArgumentError(f"replica {replica} is no member of this partition") from None
-
-    def _with(self, replica: ReplicaId, member: Member) -> Self:
-        return type(self)({**self.members, replica: member})
-
 
 def _unpack_member(row: Any) -> tuple[ReplicaId, Member]:
     if type(row) is not list or len(row) < 3:  # noqa: PLR2004 - replica, node, voter; later versions may append more
@@ -147,13 +114,12 @@ class MembershipHistory:
         self.newest, self.newest_index = membership, index
         self.changed = True
 
-    def truncate(self, first: int) -> bool:
+    def truncate(self, first: int) -> None:
         """Return to the previous membership if the newest one's entry is among those truncated from `first` on."""
         if self.newest_index < first:
-            return False
+            return
         if self.previous is None or self.previous_index >= first:
             raise DamagedError(f"the membership before index {first} is not known, yet the log is truncated there")
         self.newest, self.newest_index = self.previous, self.previous_index
         self.previous, self.previous_index = None, 0
         self.changed = True
-        return True

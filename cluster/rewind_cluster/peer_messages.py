@@ -110,4 +110,3 @@ class EntriesAre:
     partition: int
     replica: int
     first: int
-    commit: int

@@ -146,6 +146,16 @@ class Raft(Elector):
             self._enter(now_us)
             self._leadership.connected(replica)
 
+    def peer_rerouted(self, replica: ReplicaId, now_us: int) -> None:
+        """Learn that our connection to another replica was lost, with what was on its way, but another one is up.
+
+        So a leader probes it at once, and nobody doubts a leader.
+        """
+        if self._leadership is not None:
+            self._enter(now_us)
+            self._leadership.dropped(replica)
+            self._leadership.connected(replica)
+
     def propose(self, *, context: int, first_position: int, event_count: int, timestamp: int, body: bytes) -> Entry:
         """Append an entry of records and return it, or raise `NotLeaderError`, also during a transfer."""
         self._proposing()

@@ -63,9 +63,8 @@ class Infirmary:
             return
         self._asked_us[partition] = node.now_us
         message = FetchEntries(node.cluster_id, partition, repair.replica, first, first + FETCH_ENTRIES - 1)
-        for link in node.peers.links.values():
-            if link.node is not None:  # all of them: the leader may be newer than the last membership known here
-                node.peers.send(link, message)
+        for link in node.peers.carriers:  # to all: the leader may be newer than the last membership known here
+            node.peers.send(link, message)
 
     def received(self, message: EntriesAre, frames: Sequence[bytes]) -> None:
         """Take in committed entries that were asked for. Raises `ClusterError` where they do not fit."""

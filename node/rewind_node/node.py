@@ -216,15 +216,17 @@ class Node:
             self.peer_protocol.hello(link)
 
     def link_down(self, address: str) -> None:
-        """Learn that a connection that this node dialled has dropped: whoever was behind it may be dead."""
-        link = self.peers.links.get(address)
-        node_id = self.peers.down(link) if link is not None else None
+        """Learn that a connection that this node dialled has dropped: what was on its way is lost, perhaps the node."""
+        node_id = self.peers.down(address)
         if node_id is None:
             return
         self.metrics.peer_disconnects += 1
-        self.log.warning("lost the connection to a node", peer=self.name_of(node_id), address=address)
+        rerouted = self.peers.is_up(node_id)
+        text = "lost a connection to a node, use another" if rerouted else "lost the connection to a node"
+        self.log.warning(text, peer=self.name_of(node_id), address=address)
         for replica, member in self._members_on(node_id):
-            self.touch(replica).raft.peer_dropped(member, self.now_us)
+            raft = self.touch(replica).raft
+            (raft.peer_rerouted if rerouted else raft.peer_dropped)(member, self.now_us)
 
     def node_welcomed(self, node_id: str) -> None:
         """Learn that a connection to a node may be used from now on."""

@@ -103,9 +103,8 @@ class PeerProtocol:
         """Tell the other nodes how this one is doing."""
         if self._node.founding is None:
             return
-        for link in self._node.peers.links.values():
-            if link.node is not None:
-                self._node.peers.send(link, message)
+        for link in self._node.peers.carriers:
+            self._node.peers.send(link, message)
 
     def _introduce(self, kind: type[Any]) -> Any:
         node = self._node
@@ -194,7 +193,7 @@ class PeerProtocol:
         if stranger.name == node.me.name:
             holder = node.me
         else:
-            up = (link.node for link in node.peers.links.values() if link.node is not None)
+            up = (link.node for link in node.peers.carriers if link.node is not None)
             found = next((other for other in up if other.name == stranger.name and other.id != stranger.id), None)
             if found is None:
                 return None
@@ -223,10 +222,10 @@ class PeerProtocol:
         if message.cluster_id:
             self._met_own_cluster = True
         node.clock.observe(message.clock)
-        known = link.node
+        was_up = node.peers.is_up(other.id)
         node.peers.welcomed(link, other, Seed(other, plan_of(message), message.cluster_id))
         self._learn_node(other)
-        if known is None or known.id != other.id:
+        if not was_up:
             node.log.info("connected to a node", peer=other.name, address=link.address)
             node.node_welcomed(other.id)
         self._check_own_name(other)
@@ -298,7 +297,8 @@ class PeerProtocol:
         self._check_cluster(message.cluster_id)
         node.clock.observe(message.clock)
         sender = node.peers.routes[route]
-        (node.peers.full.add if message.full else node.peers.full.discard)(sender)
+        if self._is_in_map(sender):
+            (node.peers.full.add if message.full else node.peers.full.discard)(sender)
         for packed in message.envelopes:
             envelope = unpack_envelope(packed, frames)
             if self._names_newcomer(envelope):
@@ -308,6 +308,10 @@ class PeerProtocol:
                 replica.heard(envelope.sender, sender)
                 replica.raft.step(envelope, node.now_us)
                 node.touch(replica)
+
+    def _is_in_map(self, node_id: str) -> bool:
+        """Return whether a node is one of the cluster's: of others nothing is kept, there is no end to them."""
+        return self._node.map is not None and node_id in self._node.map.nodes
 
     def _names_newcomer(self, envelope: Envelope) -> bool:
         """Return whether a message is for a replica of partition 0 that this node has just been given.
@@ -332,9 +336,9 @@ class PeerProtocol:
                 check_shape("a replica's match", match, str, int)
         check_shape("a node's reasons", message.reasons, *[str] * len(message.reasons))
         reasons = [reason[:REASON_SHOWN_MAX] for reason in message.reasons[:REASONS_TOLD_MAX]]
-        self._node.peers.reports[sender] = PeerReport(
-            message.pid, message.state, message.replicas, reasons, self._node.now_us
-        )
+        if self._is_in_map(sender):
+            report = PeerReport(message.pid, message.state, message.replicas, reasons, self._node.now_us)
+            self._node.peers.reports[sender] = report
 
     # Repair.
 
@@ -348,7 +352,7 @@ class PeerProtocol:
         if not replica.guard(lambda: entries.extend(replica.committed_entries(message.first, message.last))):
             node.touch(replica)
             return
-        answer = EntriesAre(node.cluster_id, message.partition, message.replica, message.first, replica.raft.commit)
+        answer = EntriesAre(node.cluster_id, message.partition, message.replica, message.first)
         node.peers.reply(route, answer, *entries)
 
     def _entries(self, _link: Link, message: EntriesAre, frames: Iterator[bytes]) -> None:

@@ -3,6 +3,10 @@
 A link carries this node's messages to one address; a route brings another node's. Neither is used before its handshake:
 cluster ID and protocol version are checked on both sides, and a stranger is refused with a reason. Raft messages are
 sent to a node by its ID, never to whoever happens to answer at its address.
+
+Several links may lead to one node: it is dialled as a seed and as a member, and the two addresses may be spelled
+differently. The first that was welcomed carries what is sent to the node; when it drops, another takes over. So a node
+counts as dropped when its last link has.
 """
 
 from collections.abc import Iterable
@@ -51,11 +55,11 @@ class Peers:
     def __init__(self) -> None:
         self.links: dict[str, Link] = {}
         self.routes: dict[bytes, str] = {}  # routing ID → node ID
-        self.reports: dict[str, PeerReport] = {}
-        self.full: set[str] = set()  # nodes whose disk space is below their reserve
+        self.reports: dict[str, PeerReport] = {}  # by node ID, of nodes in the map
+        self.full: set[str] = set()  # nodes in the map whose disk space is below their reserve
         self.to_links: list[tuple[str, Frames]] = []
         self.to_routes: list[tuple[bytes, Frames]] = []
-        self._by_node: dict[str, Link] = {}
+        self._carriers: dict[str, Link] = {}  # node ID → the link that carries what is sent to it
 
     def want(self, addresses: Iterable[str]) -> None:
         """Dial these addresses and no others."""
@@ -72,29 +76,41 @@ class Peers:
 
     def link_to(self, node_id: str) -> Link | None:
         """Return the link to a node that has welcomed us, or None."""
-        return self._by_node.get(node_id)
+        return self._carriers.get(node_id)
 
     def is_up(self, node_id: str) -> bool:
-        """Return whether a node has welcomed us and its connection has not dropped."""
-        return node_id in self._by_node
+        """Return whether a node has welcomed us and not all connections to it have dropped."""
+        return node_id in self._carriers
+
+    @property
+    def carriers(self) -> list[Link]:
+        """One link to each node that has welcomed us."""
+        return [link for link in self.links.values() if link.node and self._carriers[link.node.id] is link]
 
     def welcomed(self, link: Link, node: NodeInfo, seed: Seed) -> None:
         """Take in that a node welcomed us."""
-        self._forget(link)  # another node may have been behind it, and what is meant for that one is not for this one
+        if link.node is not None and link.node.id != node.id:
+            self._forget(link)  # what is meant for the node that was behind it is not for this one
         link.node, link.seed, link.foreign = node, seed, ""
-        self._by_node[node.id] = link
+        self._carriers.setdefault(node.id, link)
 
-    def down(self, link: Link) -> str | None:
-        """Take in that a link dropped, and return the ID of the node that was behind it."""
+    def down(self, address: str) -> str | None:
+        """Take in that a link dropped, and return the ID of the node to which it carried messages, if it did."""
+        link = self.links.get(address)
+        if link is None:
+            return None
         link.up = False
-        node_id = link.node.id if link.node else None
-        self._forget(link)
-        return node_id
+        return self._forget(link)
 
-    def _forget(self, link: Link) -> None:
-        if link.node is not None and self._by_node.get(link.node.id) is link:
-            del self._by_node[link.node.id]
-        link.node = link.seed = None
+    def _forget(self, link: Link) -> str | None:
+        node, link.node, link.seed = link.node, None, None
+        if node is None or self._carriers[node.id] is not link:
+            return None
+        del self._carriers[node.id]
+        others = (other for other in self.links.values() if other.node and other.node.id == node.id)
+        if (successor := next(others, None)) is not None:
+            self._carriers[node.id] = successor
+        return node.id
 
     def own_addresses(self) -> frozenset[str]:
         """Return the addresses at which this node met itself."""

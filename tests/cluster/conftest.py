@@ -299,6 +299,11 @@ class Group:
             if other != replica:
                 node.raft.peer_connected(ReplicaId(replica), self.now_us)
 
+    def depose(self, replica: int) -> None:
+        """Let a replica lead and follow nobody any more, in the same term."""
+        self.raft(replica).quarantine()
+        self.raft(replica).release()
+
     # What a script does most.
 
     def elect(self, replica: int) -> Raft:

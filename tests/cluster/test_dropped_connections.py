@@ -1,8 +1,8 @@
-"""What a follower does when its connection to the leader drops: ask at once, in haste, but not for ever."""
+"""What a drop of a connection does: a follower that loses its leader asks at once, in haste, but not for ever."""
 
 from typing import Any
 
-from rewind_cluster.raft import RaftOptions
+from rewind_cluster.raft import RaftOptions, Role
 from rewind_cluster.raft_messages import Heartbeat, Vote, VoteReply
 
 
@@ -150,3 +150,31 @@ def test_a_slow_candidate_waits_longer_with_every_try(make_group: Any) -> None:
 
     assert len(group.leaders()) == 1
     assert group.now_us < 1_000_000_000 + 1_500_000
+
+
+def test_a_leader_probes_at_once_a_follower_that_is_reached_another_way(make_group: Any) -> None:
+    group = make_group(3)
+    group.elect(1)
+    group.isolate(3)
+    group.propose(1, b"lost on its way")
+    group.settle()
+    group.heal()
+
+    group.raft(1).peer_rerouted(3, group.now_us)
+    group.settle()
+
+    assert group.raft(3).log.last_index == group.raft(1).log.last_index
+    assert group.raft(1).role is Role.LEADER
+
+
+def test_nobody_doubts_a_leader_that_is_reached_another_way(make_group: Any) -> None:
+    group = make_group(3)
+    group.elect(1)
+    group.take_sent()
+
+    group.raft(2).peer_rerouted(1, group.now_us)
+    group.raft(3).peer_rerouted(1, group.now_us)
+    group.advance(3000)
+
+    assert group.leaders() == [1]
+    assert not [envelope for envelope in group.take_sent() if isinstance(envelope.message, Vote)]

@@ -102,9 +102,8 @@ def test_a_replica_votes_for_no_log_behind_its_own(make_group: Any) -> None:
     """Paper, 5.4.1: by the last term first, then by length."""
     group = make_group(3)
     group.elect(1)
-    for node in group.nodes.values():
-        node.raft.step_down()
-        node.raft.leader = 0
+    for replica in group.nodes:
+        group.depose(replica)
     group.take_sent()
 
     for index, term in ((0, 0), (9, 0), (0, 1), (1, 1)):

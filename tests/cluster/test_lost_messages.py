@@ -171,7 +171,7 @@ def test_an_acknowledgement_beyond_the_log_is_ignored(make_group: Any) -> None:
 def test_an_acknowledgement_of_an_earlier_term_does_not_count(make_group: Any) -> None:
     group = make_group(3)
     group.elect(1)
-    group.raft(1).step_down()
+    group.depose(1)
     group.advance(1000)
     group.lost = lambda envelope: isinstance(envelope.message, Append)
     group.raft(1).campaign(group.now_us)

@@ -98,7 +98,7 @@ def test_a_persistence_mark_for_an_entry_that_was_truncated_and_replaced_does_no
     group.propose(1, b"first")
     group[1].turn()
     (first,) = [output.mark for output in group[1].owed]
-    group.raft(1).step_down()
+    group.depose(1)
     group.put(2, 1, Append(3, 1, 1, 1, (group.replacement(3, b"second"),)))
     group.heal()
     group.deliver(group.wire.pop())

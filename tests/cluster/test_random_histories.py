@@ -13,11 +13,13 @@ At the end all faults end, and the group has to come to one log that holds new e
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import pairwise
 from random import Random
 from typing import Any
 
 import pytest
+from membership_steps import demote, promote
 
 from rewind_cluster.errors import ChangeRefusedError, InvalidArgumentError, NotLeaderError
 from rewind_cluster.raft import RaftOptions, Role
@@ -142,12 +144,11 @@ class History:
     def change_membership(self) -> None:
         raft = self.pick_node().raft
         replica = ReplicaId(self.random.choice(list(self.group.nodes)))
-        steps = (raft.membership.promote, raft.membership.demote) if self.changes else ()
-        for step in steps:
-            try:
-                raft.propose_membership(step(replica))
-            except (NotLeaderError, ChangeRefusedError, InvalidArgumentError):
-                continue
+        if not self.changes:
+            return
+        step = demote if replica in raft.membership.voters else promote
+        with suppress(NotLeaderError, ChangeRefusedError, InvalidArgumentError):
+            raft.propose_membership(step(raft.membership, replica))
 
     def propose(self, node: Any) -> None:
         if node.up and node.raft.role is Role.LEADER and not node.raft.transferring:

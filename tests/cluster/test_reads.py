@@ -59,7 +59,7 @@ def test_an_answer_of_an_earlier_term_confirms_nothing(make_group: Any) -> None:
     for _ in range(5):
         leader.read()
         group.settle()
-    leader.step_down()
+    group.depose(1)
     group.advance(1000)
     group.elect(1)
     group[1].reads.clear()

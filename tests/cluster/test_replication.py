@@ -30,7 +30,7 @@ def test_a_new_leader_first_commits_an_empty_entry_right_after_the_last_timestam
     group.propose(1)
     group.settle()
 
-    group.raft(1).step_down()
+    group.depose(1)
     group.advance(1000)
     group.elect(2)
 
@@ -134,7 +134,7 @@ def test_an_entry_of_an_earlier_term_is_not_committed_by_counting(make_group: An
     group.lost = lambda envelope: envelope.to in {3, 4, 5} and isinstance(envelope.message, Append)
     old = group.propose(1, b"figure 8")
     group.settle()
-    group.raft(1).step_down()
+    group.depose(1)
     group.heal()
     group.advance(1000)
     group.lost = lambda envelope: (

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from membership_steps import remove
 
 from rewind_cluster.errors import NotLeaderError
 from rewind_cluster.raft import RaftOptions, Role
@@ -76,7 +77,7 @@ def test_nothing_is_proposed_during_a_transfer(make_group: Any) -> None:
     with pytest.raises(NotLeaderError):
         group.propose(1)
     with pytest.raises(NotLeaderError):
-        group.raft(1).propose_membership(group.membership.remove(ReplicaId(2)))
+        group.raft(1).propose_membership(remove(group.membership, 2))
 
 
 def test_a_transfer_that_gets_nowhere_is_given_up_after_an_election_timeout(make_group: Any) -> None:

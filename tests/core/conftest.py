@@ -144,6 +144,7 @@ class Cluster:
         self.seeds = tuple(host.peer_address for host in self.hosts)
         self.clients: dict[bytes, TestClient] = {}
         self.cuts: set[frozenset[str]] = set()
+        self.lost_addresses: set[str] = set()
         self._links: dict[tuple[str, str], bytes] = {}  # (who dialled, address) → route
         self._routes: dict[bytes, tuple[str, str]] = {}
         self._numbers = 0
@@ -202,7 +203,7 @@ class Cluster:
             if host.node is None or host.paused:
                 continue
             for address in host.node.peers.dialled:
-                other = self.host_at(address)
+                other = None if address in self.lost_addresses else self.host_at(address)
                 if (host.name + host.peer_address, address) in self._links or other is None or other.node is None:
                     continue
                 self._numbers += 1
@@ -212,10 +213,18 @@ class Cluster:
                 host.inbox.append(lambda node, address=address: node.link_up(address))
 
     def drop_links(self, gone: Host) -> None:
-        """Tell everyone that their connection to a host has dropped."""
+        """Tell everyone that their connections to a host have dropped."""
+        self._drop_links(lambda dialler, address: gone in (dialler, self.host_at(address)))
+
+    def lose(self, *addresses: str) -> None:
+        """Let nobody reach these addresses any more, and tell those that were connected."""
+        self.lost_addresses.update(addresses)
+        self._drop_links(lambda _, address: address in addresses)
+
+    def _drop_links(self, dropped: Callable[[Host, str], bool]) -> None:
         for (name, address), route in list(self._links.items()):
             dialler = next(host for host in self.hosts if host.name + host.peer_address == name)
-            if dialler is gone or address == gone.peer_address:
+            if dropped(dialler, address):
                 del self._links[name, address], self._routes[route]
                 if dialler.node is not None:
                     dialler.inbox.append(lambda node, address=address: node.link_down(address))

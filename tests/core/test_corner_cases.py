@@ -20,7 +20,7 @@ from rewind_cluster.client_messages import (
 )
 from rewind_cluster.cluster_map import Founding, NodeInfo
 from rewind_cluster.names import APPEND_EVENTS_MAX
-from rewind_cluster.peer_messages import PeerStatus
+from rewind_cluster.peer_messages import PeerStatus, RaftBatch
 from rewind_cluster.raft import Role
 
 UINT_MAX = (1 << 64) - 1
@@ -121,6 +121,20 @@ def test_the_map_takes_no_more_nodes_than_its_limit(cluster, monkeypatch):
     cluster.turns(1000)
 
     assert all(len(host.core.map.nodes) == 4 for host in cluster.hosts)
+
+
+def test_what_strangers_tell_of_themselves_is_not_kept(cluster, monkeypatch):
+    monkeypatch.setattr("rewind_node.control_partition.NODES_MAX", 3)
+    host = cluster.hosts[0]
+    cluster.until(lambda: len(host.core.peers.reports) == 2)
+    told = RaftBatch(host.core.cluster_id, 0, True, []), PeerStatus(host.core.cluster_id, 1, "up", [], [])
+    for number in range(10, 20):
+        peer_says(host, peer_hello(cluster, stranger(f"x{number}", f"{number:032x}")), *told, route=b"%d" % number)
+
+    cluster.turns(100)
+
+    assert host.core.peers.reports.keys() == {other.node_id for other in cluster.hosts[1:]}
+    assert not host.core.peers.full
 
 
 def test_a_hello_that_contradicts_its_founding_record_founds_nothing(make_cluster):

@@ -3,6 +3,7 @@
 import itertools
 
 import pytest
+from membership_steps import learners
 
 from rewind_node.exits import ForeignClusterError, UsageError
 
@@ -86,7 +87,7 @@ def test_a_late_node_joins_as_a_learner_of_partition_0(cluster):
     cluster.until(lambda: 0 in late.core.replicas and late.core.map.nodes.get(late.node_id))
 
     assert len(cluster_ids(cluster)) == 1
-    assert late.core.control.raft.replica in cluster.leader(0).core.control.raft.membership.learners
+    assert late.core.control.raft.replica in learners(cluster.leader(0).core.control.raft.membership)
 
 
 def test_a_name_that_is_in_use_ends_the_node_that_brings_it(cluster):

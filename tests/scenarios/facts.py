@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
+from membership_steps import learners
 from scenarios.replicas import Group, Replica
 from scenarios.wording import name_of, names_of
 
@@ -36,7 +37,7 @@ REPLICA_FACTS: dict[str, Callable[[Replica], str]] = {
     "durable": lambda replica: str(replica.raft.log.persisted),
     "log": _log,
     "voters": lambda replica: names_of(replica.raft.membership.voters),
-    "learners": lambda replica: names_of(replica.raft.membership.learners),
+    "learners": lambda replica: names_of(learners(replica.raft.membership)),
     "served": lambda replica: str(replica.served),
     "transferring": lambda replica: "yes" if replica.raft.transferring else "no",
     "quarantined": lambda replica: "yes" if replica.raft.quarantined else "no",

@@ -4,6 +4,7 @@ A command tells its outcome line by line. `expect` tells nothing and raises `Exp
 that the point of a scenario is asserted and not only recorded.
 """
 
+from membership_steps import demote, promote, remove
 from scenarios.facts import ALL_FACTS, REPLICA_FACTS, follower_words, table
 from scenarios.replicas import Group, Replica
 from scenarios.selection import ScriptError, links_of, number_of, select, split_words
@@ -15,6 +16,13 @@ from rewind_cluster.outbox import HardState
 from rewind_cluster.raft import Raft, RaftOptions, Role
 from rewind_cluster.raft_messages import Envelope
 from rewind_cluster.raft_options import US_PER_MS
+
+STEPS = {
+    "add": lambda membership, replica: membership.add_learner(replica, f"node-{name_of(replica)}"),
+    "promote": promote,
+    "demote": demote,
+    "remove": remove,
+}
 
 
 class ExpectationError(Exception):
@@ -113,8 +121,7 @@ class Script:
         raft = self._raft(name)
         change = raft.membership
         for step, target in zip(steps[::2], steps[1::2], strict=True):
-            number = number_of(target)
-            change = change.add_learner(number, f"node-{target}") if step == "add" else getattr(change, step)(number)
+            change = STEPS[step](change, number_of(target))
         raft.propose_membership(change)
         for number in change.members:
             if number not in self.group.replicas:
@@ -129,9 +136,6 @@ class Script:
         self._lines.append(
             f"{name} begins to hand over" if begun else f"refused: {name} cannot hand over to {to or 'anybody'}"
         )
-
-    def do_step_down(self, name: str) -> None:
-        self._raft(name).step_down()
 
     def do_quarantine(self, name: str) -> None:
         self._raft(name).quarantine()

@@ -5,6 +5,8 @@
 
 from collections.abc import Iterable, Sequence
 
+from membership_steps import learners
+
 from rewind_cluster.entry import Entry, EntryKind
 from rewind_cluster.membership import Membership
 from rewind_cluster.outbox import Output
@@ -76,8 +78,9 @@ def entries_words(entries: Sequence[Entry]) -> str:
 
 def membership_words(membership: Membership) -> str:
     """Return who votes and who learns."""
-    learners = f", learners {names_of(membership.learners)}" if membership.learners else ""
-    return f"[voters {names_of(membership.voters)}{learners}]"
+    learning = learners(membership)
+    also = f", learners {names_of(learning)}" if learning else ""
+    return f"[voters {names_of(membership.voters)}{also}]"
 
 
 def output_words(output: Output) -> str:

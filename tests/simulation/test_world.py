@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from membership_steps import learners
 from simulator.faults import apply, draw_faults, heal_all
 from simulator.randomness import source
 
@@ -106,7 +107,7 @@ def test_a_late_node_joins_as_a_learner_of_partition_0_alone(make_world: Any) ->
 
     assert list(late.node.replicas) == [CONTROL]
     world.until(lambda: world.replica(late, CONTROL).applied == world.replica(world.leads(CONTROL), CONTROL).applied)
-    assert world.replica(late, CONTROL).raft.replica in world.replica(late, CONTROL).raft.membership.learners
+    assert world.replica(late, CONTROL).raft.replica in learners(world.replica(late, CONTROL).raft.membership)
 
 
 def test_five_nodes_are_founded_with_three_replicas_of_each_partition(make_world: Any) -> None:

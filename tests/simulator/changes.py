@@ -7,6 +7,8 @@ store of a new replica as a node does when it is given one.
 from collections.abc import Sequence
 from random import Random
 
+from membership_steps import demote, learners, promote, remove
+
 from rewind_cluster.entry import HEADER_BYTES
 from rewind_cluster.errors import ClusterError
 from rewind_cluster.membership import Membership
@@ -98,15 +100,15 @@ def _steps(world: World, replica: Replica) -> list[Step]:
     """Return the steps that make sense now: what kind, to what membership, and the host of a replica that is to be."""
     raft, membership = replica.raft, replica.raft.membership
     steps: list[Step] = []
-    for learner in membership.learners:
+    for learner in learners(membership):
         progress = raft.progress(learner)
-        steps.append(("remove", membership.remove(learner), None))
+        steps.append(("remove", remove(membership, learner), None))
         if progress is not None and progress.match >= raft.commit:
-            steps.append(("promote", membership.promote(learner), None))
+            steps.append(("promote", promote(membership, learner), None))
     if len(membership.voters) > VOTERS_MIN:
         for voter in membership.voters:
-            steps.append(("demote", membership.demote(voter), None))
-            steps.append(("remove", membership.remove(voter), None))
+            steps.append(("demote", demote(membership, voter), None))
+            steps.append(("remove", remove(membership, voter), None))
     new = ReplicaId(FIRST_REPLICA_ID + raft.term * REPLICA_IDS_PER_TERM + raft.log.last_index + 1)
     able = [host for host in world.hosts if _can_take(host, replica.partition)]
     return steps + [("add", membership.add_learner(new, host.node_id), host) for host in able]

@@ -8,6 +8,8 @@ change (Ongaro, "bug in single-server membership changes", raft-dev, 2015).
 
 from typing import TYPE_CHECKING, Any
 
+from membership_steps import demote
+
 from rewind_cluster.errors import ClusterError
 from simulator import changes
 from simulator.contests import Contest
@@ -70,7 +72,7 @@ class Duel(Contest):
         if chosen is None or host.node is None:
             return
         try:
-            raft.propose_membership(raft.membership.demote(chosen))
+            raft.propose_membership(demote(raft.membership, chosen))
             outcome = "proposed"
         except ClusterError as error:
             outcome = str(error)

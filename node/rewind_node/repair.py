@@ -9,8 +9,8 @@ restart.
 The log is read entry after entry, as it is by whoever serves from it. A row with a damaged key is found by no search
 and hides those behind it from such reading: the rows around it are put in order by what they say themselves.
 
-A replica whose vote or membership is damaged cannot be repaired, since it might vote twice: it stays out until it is
-replaced under a new ID. So does one whose log's pages do not hang together.
+A replica whose vote or membership is damaged or missing cannot be repaired, since it might vote twice: it stays out
+until it is replaced under a new ID. So does one whose log's pages do not hang together.
 """
 
 from collections.abc import Sequence
@@ -76,13 +76,11 @@ class Repair:
 
     def _read_state(self) -> ReplicaState | None:
         try:
-            state = self._store.replica_state(self.partition)
+            return self._store.known_state(self.partition)
         except DamagedError as error:
             self.reason = f"{error}; its vote is lost, so it {REPLACED}"
             self.hopeless = True
             return None
-        assert state is not None
-        return state
 
     @property
     def told(self) -> str:

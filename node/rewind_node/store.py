@@ -9,8 +9,10 @@ Rules it keeps:
 * No reader outlives a turn: finish or drop an iterator before the next write.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 from rewind_cluster.entry import Entry
 from rewind_cluster.errors import DamagedError
@@ -52,8 +54,28 @@ class Store:
     # Replicas
 
     def partitions(self) -> list[int]:
-        """Return the partitions this node has a replica of."""
-        return [layout.partition_of_key(key) for key, _ in self.engine.scan(layout.RAFT, b"", layout.SPACE_END)]
+        """Return the partitions this node has a replica of, as far as its state is sound."""
+        rows = self.engine.scan(layout.RAFT, b"", layout.SPACE_END)
+        return sorted(layout.partition_of_key(key) for key, value in rows if layout.is_sound(key, value))
+
+    def stateless_partitions(self) -> list[int]:
+        """Return the partitions that have a log's table and no sound state: it is lost, or the replica was dropped."""
+        replicas = set(self.partitions())
+        return [number for number in layout.logged_partitions(self.engine.tables()) if number not in replicas]
+
+    def mend_states(self) -> None:
+        """Keep only sound states where their keys do not ascend, so that a search finds each.
+
+        A damaged key hides others from a search. What is written then can leave an older state of the same replica
+        beside it, one that has forgotten its vote: of two states of one replica neither is kept.
+        """
+        rows = self.engine.run(layout.RAFT, b"", layout.STATES_MAX)
+        if all(row[0] < following[0] for row, following in pairwise(rows)):
+            return
+        sound = [(key, value) for key, value in rows if layout.is_sound(key, value)]
+        times = Counter(key for key, _ in sound)
+        self.engine.delete_run(layout.RAFT, b"", len(rows))
+        self.engine.put(layout.RAFT, sorted(pair for pair in sound if times[pair[0]] == 1))
 
     def create_partition(self, partition: int) -> None:
         """Make room for a partition's log; its replica exists once its state is put."""
@@ -67,6 +89,13 @@ class Store:
         key = U16.pack(partition)
         value = self.engine.get(layout.RAFT, key)
         return None if value is None else layout.unpack_state(key, value)
+
+    def known_state(self, partition: int) -> ReplicaState:
+        """Return the state of a replica that must have one; a missing one is damage."""
+        state = self.replica_state(partition)
+        if state is None:
+            raise DamagedError(f"the state of the replica of partition {partition} is missing")
+        return state
 
     def put_replica_state(self, partition: int, state: ReplicaState) -> None:
         """Keep the state of this node's replica of a partition."""
@@ -239,18 +268,13 @@ class Store:
         """Delete a replica, up to `count_max` rows of it, and return whether all are gone.
 
         Its state goes with the first slice, so that after a crash between two slices nothing takes the rest for a
-        replica: `dropped_partitions` names it, to be dropped to its end.
+        sound replica: `stateless_partitions` names it.
         """
         self.engine.delete(layout.RAFT, [U16.pack(partition)])
         log = layout.log_table(partition)
         return self.engine.delete_range(
             log, b"", layout.NUMBERS_END, count_max
         ) < count_max and self._delete_index_rows(partition, count_max)
-
-    def dropped_partitions(self) -> list[int]:
-        """Return the partitions that have a log's table and no replica: dropped, perhaps not to the end."""
-        replicas = set(self.partitions())
-        return [number for number in layout.logged_partitions(self.engine.tables()) if number not in replicas]
 
     def _delete_index_rows(self, partition: int, count_max: int) -> bool:
         start, stop = layout.partition_range(partition)

@@ -18,6 +18,7 @@ from rewind_cluster.entry import Entry
 from rewind_cluster.errors import DamagedError
 from rewind_node import store_layout as layout
 from rewind_node.engine import Engine, Pair
+from rewind_node.log_end import index_of, log_end, log_ends
 from rewind_node.store_layout import U16, U64, GroupRow, PositionRow, ReplicaState, SessionRun, StreamRow
 
 __all__ = ["GroupRow", "LogStore", "PositionRow", "ReplicaState", "SessionRun", "Store", "StreamRow"]
@@ -80,7 +81,7 @@ class Store:
     def create_partition(self, partition: int) -> None:
         """Make room for a partition's log; its replica exists once its state is put."""
         self.engine.create_table(layout.log_table(partition))
-        assert self.replica_state(partition) or not self.last_index(partition), (
+        assert self.replica_state(partition) or not self.engine.count(layout.log_table(partition)), (
             "a replica is dropped before the next one"
         )
 
@@ -109,9 +110,17 @@ class Store:
         return LogStore(self, partition)
 
     def last_index(self, partition: int) -> int:
-        """Return the index of a log's last entry, 0 for an empty log."""
-        pair = self.engine.last(layout.log_table(partition))
-        return layout.index_of_key(pair[0]) if pair else 0
+        """Return the index of a log's last entry, 0 for an empty log; that it may have ended elsewhere is damage."""
+        return log_end(self.engine, partition)
+
+    def farthest_index(self, partition: int) -> int:
+        """Return the farthest index that a log may end at, though it be damaged."""
+        return max(log_ends(self.engine, partition))
+
+    def has_lost_rows(self, partition: int, last_index: int) -> bool:
+        """Return whether a log whose entries are there up to one, with nothing behind it, counts more or fewer."""
+        table, last = layout.log_table(partition), U64.pack(last_index) if last_index else b""
+        return self.engine.count(table) != last_index and not self.engine.run(table, last, 1)
 
     def entry(self, partition: int, index: int) -> bytes:
         """Return the bytes of one entry; a missing one is damage."""
@@ -171,7 +180,7 @@ class Store:
 
     def replace_entry(self, partition: int, entry: Entry) -> None:
         """Put a good copy in the place of a damaged or lost entry."""
-        assert 1 <= entry.index <= self.last_index(partition), "a repair never moves the log's end"
+        assert 1 <= entry.index <= self.farthest_index(partition), "a repair never moves the log's end"
         self.engine.put(layout.log_table(partition), [(U64.pack(entry.index), entry.data)])
 
     # Positions
@@ -294,7 +303,7 @@ def _in_order(first: int, rows: Sequence[Pair], *, at_end: bool) -> list[Pair]:
     placed: dict[int, bytes] = {}
     silent: list[tuple[int, bytes]] = []
     for key, data in rows:
-        said = _index_of(data)
+        said = index_of(data)
         if said is None or said < first:
             silent.append((layout.index_of_key(key), data))
         else:
@@ -313,14 +322,6 @@ def _in_order(first: int, rows: Sequence[Pair], *, at_end: bool) -> list[Pair]:
     return [(U64.pack(index), data) for index, data in sorted(placed.items())]
 
 
-def _index_of(data: bytes) -> int | None:
-    """Return which entry these bytes are, or None if they are damaged."""
-    try:
-        return Entry.decode(data).index
-    except DamagedError:
-        return None
-
-
 class LogStore:
     """The log of one partition."""
 
@@ -331,7 +332,7 @@ class LogStore:
         self._partition = partition
 
     def last_index(self) -> int:
-        """Return the index of the last entry, 0 for an empty log."""
+        """Return the index of the last entry, 0 for an empty log, or raise `DamagedError` if that is not certain."""
         return self._store.last_index(self._partition)
 
     def entry(self, index: int) -> bytes:

@@ -26,7 +26,7 @@ class LogStore(Protocol):
     """What a log needs of the disk. It is written by the driver only, with what `Output` tells it to."""
 
     def last_index(self) -> int:
-        """Return the index of the last stored entry, 0 for none."""
+        """Return the index of the last stored entry, 0 for none, or raise `DamagedError` if that is not certain."""
 
     def entry(self, index: int) -> bytes:
         """Return the stored entry, or raise `DamagedError` if it is missing."""

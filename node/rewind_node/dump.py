@@ -24,6 +24,7 @@ from rewind_cluster.records import RecordKind, iterate_body, unpack_run
 from rewind_node import store_layout as layout
 from rewind_node.data_directory import SHARD, DataDirectoryLock, check_format, read_format
 from rewind_node.lmdb_reader import DATA_FILE, LmdbReader
+from rewind_node.log_end import log_end
 from rewind_node.storage_errors import StorageFailedError
 from rewind_node.stream_blocks import Block
 
@@ -85,11 +86,12 @@ class _Replica:
         self._digest: bytes | None = NO_DIGEST
 
     def lines(self) -> Iterator[Line]:
+        last = 1  # where even that cannot be read, read on from the front until the damage is met
         try:
             last = self._last_index()
+            log_end(self._reader, self._partition)
         except DamagedError as error:
             yield self._damage(None, error)
-            last = 1  # read on from the front until the damage is met
         yield from self._state(last)
         yield from self._log(last)
 

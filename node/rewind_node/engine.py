@@ -37,6 +37,10 @@ class Reader(Protocol):
         """Return the table's last pair, or None where it is empty."""
         ...
 
+    def count(self, table: str) -> int:
+        """Return how many pairs a table holds, as it keeps count of them."""
+        ...
+
     def scan(self, table: str, start: bytes, stop: bytes, *, reverse: bool = False) -> Iterator[Pair]:
         """Yield the pairs with `start <= key < stop` in ascending or, reversed, in descending order.
 

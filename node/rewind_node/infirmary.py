@@ -7,6 +7,7 @@ on and lead, are asked for contexts. So its node goes on reading partition 0's l
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rewind_cluster.entry import Entry
@@ -15,6 +16,7 @@ from rewind_cluster.names import CONTROL
 from rewind_cluster.peer_messages import EntriesAre, FetchEntries
 from rewind_node.applying import apply_to_map
 from rewind_node.repair import FETCH_ENTRIES, LogCheck, Repair
+from rewind_node.replica import Replica
 
 if TYPE_CHECKING:
     from rewind_node.node import Node
@@ -24,6 +26,14 @@ SCRUB_BYTES = 64 * 1024  # read and verified at each call, ten times a second: a
 SCRUB_PAUSE_US = 3600 * 1_000_000  # between the end of one round over all logs and the next
 
 
+@dataclass(frozen=True, slots=True)
+class Scrub:
+    """The round's walk along the log of one replica."""
+
+    replica: Replica
+    check: LogCheck
+
+
 class Infirmary:
     """Damaged replicas of one node, by partition, and the scrub of the others."""
 
@@ -31,7 +41,7 @@ class Infirmary:
         self.repairs: dict[int, Repair] = {}
         self._node = node
         self._asked_us: dict[int, int] = {}
-        self._scrub: LogCheck | None = None
+        self._scrub: Scrub | None = None
         self._scrubbed: set[int] = set()
         self._scrub_us = node.now_us + SCRUB_PAUSE_US
 
@@ -108,9 +118,10 @@ class Infirmary:
             self._scrub_us = node.now_us + SCRUB_PAUSE_US
             return
         replica = node.replicas[partition]
-        self._scrub = self._scrub or LogCheck(node.store, partition)
+        if self._scrub is None or self._scrub.replica is not replica:  # it may have left since the last slice
+            self._scrub = Scrub(replica, LogCheck(node.store, partition))
         try:
-            if self._scrub.walk(replica.applied, SCRUB_BYTES):
+            if self._scrub.check.walk(replica.applied, SCRUB_BYTES):
                 self._scrubbed.add(partition)
                 self._scrub = None
         except DamagedError as error:

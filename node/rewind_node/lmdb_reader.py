@@ -77,6 +77,13 @@ class LmdbReader:
         except lmdb.Error as error:
             raise self._failure(error) from error
 
+    def count(self, table: str) -> int:
+        """Return how many pairs a table holds, as LMDB keeps count of them: beside its root, not on its pages."""
+        try:
+            return int(self._transaction.stat(self._database(table))["entries"])
+        except lmdb.Error as error:
+            raise self._failure(error) from error
+
     def scan(self, table: str, start: bytes, stop: bytes, *, reverse: bool = False) -> Iterator[Pair]:
         """Yield the pairs with `start <= key < stop` in ascending or, reversed, in descending order."""
         writes = self._writes
@@ -202,12 +209,20 @@ def seek_after(cursor: "lmdb.Cursor[bytes]", key: bytes) -> bool:
     """
     if not key:
         return cursor.first()
-    if cursor.set_key(key):
+    if cursor.set_key(key) and _step_back(cursor, key):
         return cursor.next()
     found = cursor.first()
     while found and cursor.key() != key:
         found = cursor.next()
     return found and cursor.next()
+
+
+def _step_back(cursor: "lmdb.Cursor[bytes]", key: bytes) -> bool:
+    """Move from a key to the first of its equals and return whether it was reached; only damage makes two equal."""
+    while cursor.prev():
+        if cursor.key() < key:
+            return cursor.next() and cursor.key() == key
+    return cursor.first() and cursor.key() == key
 
 
 def _seek_below(cursor: "lmdb.Cursor[bytes]", stop: bytes) -> bool:

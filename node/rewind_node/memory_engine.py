@@ -62,6 +62,10 @@ class MemoryEngine:
         found = self._table(table)
         return self._pair(found, -1) if found.keys else None
 
+    def count(self, table: str) -> int:
+        """Return how many pairs a table holds."""
+        return len(self._table(table).keys)
+
     def scan(self, table: str, start: bytes, stop: bytes, *, reverse: bool = False) -> Iterator[Pair]:
         """Yield the pairs with `start <= key < stop` in ascending or, reversed, in descending order."""
         found = self._table(table)

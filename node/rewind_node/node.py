@@ -102,7 +102,7 @@ class Node:
         packed = store.node_value(FOUNDING_KEY)
         if packed is not None:
             self._enter_cluster(check_record(packed))
-        elif store.partitions():
+        elif store.partitions() or store.stateless_partitions():
             raise DamagedError("there are replicas but no founding record: it is lost; replace this node")
         self._want_links()
 
@@ -127,7 +127,8 @@ class Node:
     def _enter_cluster(self, founding: Founding) -> None:
         self.founding = founding
         self.map = ClusterMap(founding)
-        for partition in self.store.partitions():
+        self.store.mend_states()
+        for partition in sorted({*self.store.partitions(), *self.store.stateless_partitions()}):
             self.load_replica(partition)
         if not self.replicas and not self.infirmary.repairs:
             self.joining = "this node is new to the cluster and has no replicas yet"

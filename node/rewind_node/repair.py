@@ -9,8 +9,9 @@ restart.
 The log is read entry after entry, as it is by whoever serves from it. A row with a damaged key is found by no search
 and hides those behind it from such reading: the rows around it are put in order by what they say themselves.
 
-A replica whose vote or membership is damaged cannot be repaired, since it might vote twice: it stays out until it is
-replaced under a new ID. So does one whose log's pages do not hang together.
+A replica whose vote or membership is damaged or missing cannot be repaired, since it might vote twice: it stays out
+until it is replaced under a new ID. So does one whose log's pages do not hang together, or hold another number of
+entries than was counted: some may be gone that it acknowledged, and nobody knows how many.
 """
 
 from collections.abc import Sequence
@@ -76,13 +77,11 @@ class Repair:
 
     def _read_state(self) -> ReplicaState | None:
         try:
-            state = self._store.replica_state(self.partition)
+            return self._store.known_state(self.partition)
         except DamagedError as error:
             self.reason = f"{error}; its vote is lost, so it {REPLACED}"
             self.hopeless = True
             return None
-        assert state is not None
-        return state
 
     @property
     def told(self) -> str:
@@ -118,8 +117,10 @@ class Repair:
 
     def _verify(self) -> None:
         try:
-            end = max(self._end, self._store.last_index(self.partition))
-            self._verified = self._check.walk(end, SLICE_BYTES)
+            end = max(self._end, self._store.farthest_index(self.partition))
+            if self._check.walk(end, SLICE_BYTES):
+                self._store.last_index(self.partition)  # is certain now, or will never be
+                self._verified = True
         except DamagedError:
             self._meet_damage()
 
@@ -129,7 +130,7 @@ class Repair:
         again, self._met = index == self._met, index
         if not again and self._store.reorder_entries(self.partition, index):
             return
-        if self._is_sound(index):
+        if self._is_sound(index) or self._store.has_lost_rows(self.partition, index - 1):
             self.reason = f"the pages of its log do not hang together at entry {index}, so it {REPLACED}"
             self.hopeless = True
         else:
@@ -158,7 +159,7 @@ class Repair:
         entry = Entry.decode(data)
         self._check.take(entry)
         self._note_membership(entry)
-        if entry.index > self._store.last_index(self.partition):
+        if entry.index > self._store.farthest_index(self.partition):
             self._store.append_entries(self.partition, [entry])
         elif not self._is_stored(entry):
             self._store.replace_entry(self.partition, entry)

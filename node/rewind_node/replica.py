@@ -44,8 +44,7 @@ class Replica(ABC):
     def __init__(
         self, partition: int, store: Store, options: RaftOptions, pick: Callable[[int, int], int], now_us: int
     ) -> None:
-        state = store.replica_state(partition)
-        assert state is not None
+        state = store.known_state(partition)
         self.partition = partition
         self.store = store
         self.applied = state.applied

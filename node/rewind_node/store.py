@@ -9,13 +9,16 @@ Rules it keeps:
 * No reader outlives a turn: finish or drop an iterator before the next write.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 from rewind_cluster.entry import Entry
 from rewind_cluster.errors import DamagedError
 from rewind_node import store_layout as layout
 from rewind_node.engine import Engine, Pair
+from rewind_node.log_end import index_of, log_end, log_ends
 from rewind_node.store_layout import U16, U64, GroupRow, PositionRow, ReplicaState, SessionRun, StreamRow
 
 __all__ = ["GroupRow", "LogStore", "PositionRow", "ReplicaState", "SessionRun", "Store", "StreamRow"]
@@ -52,13 +55,33 @@ class Store:
     # Replicas
 
     def partitions(self) -> list[int]:
-        """Return the partitions this node has a replica of."""
-        return [layout.partition_of_key(key) for key, _ in self.engine.scan(layout.RAFT, b"", layout.SPACE_END)]
+        """Return the partitions this node has a replica of, as far as its state is sound."""
+        rows = self.engine.scan(layout.RAFT, b"", layout.SPACE_END)
+        return sorted(layout.partition_of_key(key) for key, value in rows if layout.is_sound(key, value))
+
+    def stateless_partitions(self) -> list[int]:
+        """Return the partitions that have a log's table and no sound state: it is lost, or the replica was dropped."""
+        replicas = set(self.partitions())
+        return [number for number in layout.logged_partitions(self.engine.tables()) if number not in replicas]
+
+    def mend_states(self) -> None:
+        """Keep only sound states where their keys do not ascend, so that a search finds each.
+
+        A damaged key hides others from a search. What is written then can leave an older state of the same replica
+        beside it, one that has forgotten its vote: of two states of one replica neither is kept.
+        """
+        rows = self.engine.run(layout.RAFT, b"", layout.STATES_MAX)
+        if all(row[0] < following[0] for row, following in pairwise(rows)):
+            return
+        sound = [(key, value) for key, value in rows if layout.is_sound(key, value)]
+        times = Counter(key for key, _ in sound)
+        self.engine.delete_run(layout.RAFT, b"", len(rows))
+        self.engine.put(layout.RAFT, sorted(pair for pair in sound if times[pair[0]] == 1))
 
     def create_partition(self, partition: int) -> None:
         """Make room for a partition's log; its replica exists once its state is put."""
         self.engine.create_table(layout.log_table(partition))
-        assert self.replica_state(partition) or not self.last_index(partition), (
+        assert self.replica_state(partition) or not self.engine.count(layout.log_table(partition)), (
             "a replica is dropped before the next one"
         )
 
@@ -67,6 +90,13 @@ class Store:
         key = U16.pack(partition)
         value = self.engine.get(layout.RAFT, key)
         return None if value is None else layout.unpack_state(key, value)
+
+    def known_state(self, partition: int) -> ReplicaState:
+        """Return the state of a replica that must have one; a missing one is damage."""
+        state = self.replica_state(partition)
+        if state is None:
+            raise DamagedError(f"the state of the replica of partition {partition} is missing")
+        return state
 
     def put_replica_state(self, partition: int, state: ReplicaState) -> None:
         """Keep the state of this node's replica of a partition."""
@@ -80,9 +110,17 @@ class Store:
         return LogStore(self, partition)
 
     def last_index(self, partition: int) -> int:
-        """Return the index of a log's last entry, 0 for an empty log."""
-        pair = self.engine.last(layout.log_table(partition))
-        return layout.index_of_key(pair[0]) if pair else 0
+        """Return the index of a log's last entry, 0 for an empty log; that it may have ended elsewhere is damage."""
+        return log_end(self.engine, partition)
+
+    def farthest_index(self, partition: int) -> int:
+        """Return the farthest index that a log may end at, though it be damaged."""
+        return max(log_ends(self.engine, partition))
+
+    def has_lost_rows(self, partition: int, last_index: int) -> bool:
+        """Return whether a log whose entries are there up to one, with nothing behind it, counts more or fewer."""
+        table, last = layout.log_table(partition), U64.pack(last_index) if last_index else b""
+        return self.engine.count(table) != last_index and not self.engine.run(table, last, 1)
 
     def entry(self, partition: int, index: int) -> bytes:
         """Return the bytes of one entry; a missing one is damage."""
@@ -142,7 +180,7 @@ class Store:
 
     def replace_entry(self, partition: int, entry: Entry) -> None:
         """Put a good copy in the place of a damaged or lost entry."""
-        assert 1 <= entry.index <= self.last_index(partition), "a repair never moves the log's end"
+        assert 1 <= entry.index <= self.farthest_index(partition), "a repair never moves the log's end"
         self.engine.put(layout.log_table(partition), [(U64.pack(entry.index), entry.data)])
 
     # Positions
@@ -239,18 +277,13 @@ class Store:
         """Delete a replica, up to `count_max` rows of it, and return whether all are gone.
 
         Its state goes with the first slice, so that after a crash between two slices nothing takes the rest for a
-        replica: `dropped_partitions` names it, to be dropped to its end.
+        sound replica: `stateless_partitions` names it.
         """
         self.engine.delete(layout.RAFT, [U16.pack(partition)])
         log = layout.log_table(partition)
         return self.engine.delete_range(
             log, b"", layout.NUMBERS_END, count_max
         ) < count_max and self._delete_index_rows(partition, count_max)
-
-    def dropped_partitions(self) -> list[int]:
-        """Return the partitions that have a log's table and no replica: dropped, perhaps not to the end."""
-        replicas = set(self.partitions())
-        return [number for number in layout.logged_partitions(self.engine.tables()) if number not in replicas]
 
     def _delete_index_rows(self, partition: int, count_max: int) -> bool:
         start, stop = layout.partition_range(partition)
@@ -270,7 +303,7 @@ def _in_order(first: int, rows: Sequence[Pair], *, at_end: bool) -> list[Pair]:
     placed: dict[int, bytes] = {}
     silent: list[tuple[int, bytes]] = []
     for key, data in rows:
-        said = _index_of(data)
+        said = index_of(data)
         if said is None or said < first:
             silent.append((layout.index_of_key(key), data))
         else:
@@ -289,14 +322,6 @@ def _in_order(first: int, rows: Sequence[Pair], *, at_end: bool) -> list[Pair]:
     return [(U64.pack(index), data) for index, data in sorted(placed.items())]
 
 
-def _index_of(data: bytes) -> int | None:
-    """Return which entry these bytes are, or None if they are damaged."""
-    try:
-        return Entry.decode(data).index
-    except DamagedError:
-        return None
-
-
 class LogStore:
     """The log of one partition."""
 
@@ -307,7 +332,7 @@ class LogStore:
         self._partition = partition
 
     def last_index(self) -> int:
-        """Return the index of the last entry, 0 for an empty log."""
+        """Return the index of the last entry, 0 for an empty log, or raise `DamagedError` if that is not certain."""
         return self._store.last_index(self._partition)
 
     def entry(self, index: int) -> bytes:

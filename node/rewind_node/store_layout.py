@@ -44,6 +44,8 @@ INDEX_TABLES = (STREAMS, FILTERS, SEGMENTS, POSITIONS, SESSIONS, GROUPS)
 SHARED_TABLES = (NODE, RAFT, *INDEX_TABLES)
 LOG_PREFIX = "log:"
 
+STATES_MAX = 1 << 16  # rows of table `raft`, whose keys are 16-bit numbers
+
 U16 = Struct(">H")
 U64 = Struct(">Q")
 U64_MAX = (1 << 64) - 1
@@ -153,10 +155,15 @@ def seal(key: bytes, payload: bytes) -> bytes:
 
 def unseal(table: str, key: bytes, value: bytes) -> bytes:
     """Return the payload of a value, or raise `DamagedError`."""
-    payload = value[: -CHECKSUM.size]
-    if value[-CHECKSUM.size :] != CHECKSUM.pack(crc32(payload, crc32(key))):
+    if not is_sound(key, value):
         raise DamagedError(f"the row {key.hex()} of table {table} fails its checksum")
-    return payload
+    return value[: -CHECKSUM.size]
+
+
+def is_sound(key: bytes, value: bytes) -> bool:
+    """Return whether a value's checksum is that of its key and itself."""
+    payload = value[: -CHECKSUM.size]
+    return value[-CHECKSUM.size :] == CHECKSUM.pack(crc32(payload, crc32(key)))
 
 
 def partition_range(partition: int) -> tuple[bytes, bytes]:

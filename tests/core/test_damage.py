@@ -18,6 +18,7 @@ from rewind_cluster.peer_messages import FetchEntries
 from rewind_cluster.raft_messages import ReplicaId
 from rewind_cluster.ranges import Subscribe, SubscriptionEnded
 from rewind_node import repair
+from rewind_node.lmdb_engine import LmdbEngine
 from rewind_node.memory_engine import MemoryEngine
 from rewind_node.repair import Repair
 from rewind_node.store import ReplicaState, Store
@@ -29,6 +30,27 @@ def flip(host, table, key):
     value[len(value) // 2] ^= 1
     host.engine.put(table, [(key, bytes(value))])
     host.engine.commit()
+
+
+def on_disk(engine, path):
+    """Return an engine on disk that holds what one in memory does."""
+    disk = LmdbEngine.open(path, map_bytes=1 << 22)
+    for table in engine.tables():
+        disk.create_table(table)
+        disk.put(table, list(engine.scan(table, b"", b"\xff" * 20)))
+    disk.commit()
+    return disk
+
+
+def flip_last_key(host, path, table, bit):
+    """Flip one bit of the key of a log's last row on its page, and open the file again."""
+    key, value = host.engine.last(table)
+    host.engine.close()
+    data = (path / "data.mdb").read_bytes()
+    bad = (int.from_bytes(key) ^ 1 << bit).to_bytes(len(key))
+    assert key + value in data
+    (path / "data.mdb").write_bytes(data.replace(key + value, bad + value))
+    host.engine = LmdbEngine.open(path, map_bytes=1 << 22)
 
 
 def chain(*kinds, body=b""):
@@ -133,6 +155,35 @@ def test_a_vote_that_is_damaged_while_its_replica_is_under_repair_is_kept_as_it_
 
     after = victim.core.store.replica_state(0)
     assert (after.replica, after.term, after.vote) == (before.replica, before.term, before.vote)
+
+
+def test_a_replica_whose_last_key_is_damaged_has_forgotten_nothing_that_it_acknowledged(cluster, named, tmp_path):
+    victim = cluster.hosts[2]
+    client = cluster.client()
+    client.append("order-1", named("a"), 0)
+    partition = cluster.partition_of("order-1")
+    for number in range(1, 40):
+        client.append("order-1", named(f"e{number}"), number)
+    cluster.turns(300)
+    last = victim.core.replicas[partition].raft.log.last_index
+    table, rows = f"log:{partition}", list(victim.engine.scan(f"log:{partition}", b"", b"\xff" * 9))
+    victim.crash()
+    victim.engine = on_disk(victim.engine, tmp_path)
+    flip_last_key(victim, tmp_path, table, bit=last.bit_length() - 1)
+    for other in cluster.hosts[:2]:
+        cluster.cut(victim, other)
+
+    victim.start()
+    cluster.turns(500)
+    before = partition in victim.core.replicas
+    cluster.heal()
+    cluster.until(lambda: partition in victim.core.replicas)
+    ends = victim.core.replicas[partition].raft.log.last_index
+    found = list(victim.engine.scan(table, b"", b"\xff" * 9))
+    victim.engine.close()
+
+    assert (before, ends) == (True, last), "what is whole and only out of order needs no leader"
+    assert found[: len(rows)] == rows
 
 
 # Damage at awkward moments.

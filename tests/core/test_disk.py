@@ -163,3 +163,28 @@ def test_a_crash_loses_nothing_that_was_acknowledged(make_cluster, named, places
 
     assert acknowledged == [[[number + 1, number + 1]] for number in range(30)]
     assert client.read("order-1") == [f"e{number}" for number in range(30)]
+
+
+@pytest.mark.parametrize("elsewhere", [33, None])
+def test_a_replica_whose_state_is_lost_with_its_key_never_votes_again_and_its_node_starts(cluster, named, elsewhere):
+    client = cluster.client()
+    partition = cluster.partition_of("order-1")
+    client.append("order-1", named("a"), 0)
+    victim = next(host for host in cluster.hosts if host is not cluster.leader(partition))
+    victim.crash()
+    value = victim.engine.get("raft", partition.to_bytes(2))
+    victim.engine.delete("raft", [partition.to_bytes(2)])
+    if elsewhere is not None:
+        victim.engine.put("raft", [(elsewhere.to_bytes(2), value)])
+    victim.engine.commit()
+
+    victim.start()
+    cluster.turns(2000)
+    cluster.leader(partition).crash()
+    cluster.turns(5000)
+
+    assert list(victim.core.infirmary.repairs) == [partition]
+    assert victim.core.infirmary.repairs[partition].hopeless
+    assert victim.core.control is not None
+    assert cluster.leader(partition) is None
+    assert any("must be replaced" in line for line in victim.core.status()["reasons"])

@@ -205,7 +205,7 @@ class StoreModel(RuleBasedStateMachine):
         if crash:
             self.store = Store(self.machine.crash())
         assert partition not in self.store.partitions()
-        assert partition in self.store.dropped_partitions()
+        assert partition in self.store.stateless_partitions()
         while not done:
             done = self.store.drop_partition(partition, count)
         self.model.logs[partition] = []
@@ -247,7 +247,7 @@ class StoreModel(RuleBasedStateMachine):
         assert {key: value for key in ("founding", "k") if (value := store.node_value(key)) is not None} == model.values
         assert store.partitions() == sorted(model.states)
         assert {number: store.replica_state(number) for number in model.states} == model.states
-        assert store.dropped_partitions() == sorted(model.logs.keys() - model.states.keys())
+        assert store.stateless_partitions() == sorted(model.logs.keys() - model.states.keys())
         for number, log in model.logs.items():
             assert store.log_store(number).last_index() == len(log)
             if log:

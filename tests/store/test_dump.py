@@ -231,7 +231,7 @@ def test_a_missing_entry_is_told(directory: Path) -> None:
 
     lines = lines_of(directory)
 
-    assert damage_in(lines) == [(1, "log:1", 2)]
+    assert damage_in(lines) == [(1, "log:1", None), (1, "log:1", 2)], "the log as a whole, and where"
     assert [line["index"] for line in lines if line["kind"] == "entry"] == [1, 3]
 
 

@@ -122,6 +122,17 @@ def test_a_scan_held_over_a_commit_can_be_dropped_later(engine: Engine) -> None:
     assert engine.get("t", b"a") == b"A"
 
 
+def test_a_table_counts_its_pairs_written_or_deleted_since_the_commit_too(engine: Engine) -> None:
+    engine.put("t", [(b"a", b"1"), (b"b", b"2"), (b"c", b"3")])
+    engine.commit()
+    engine.put("t", [(b"a", b"4"), (b"d", b"5")])
+    with_another = engine.count("t")
+    engine.delete("t", [b"a", b"b", b"x"])
+
+    assert with_another == 4
+    assert engine.count("t") == 2
+
+
 def test_appends_go_beyond_the_last_key(engine: Engine) -> None:
     engine.append("t", [(b"a", b"1"), (b"b", b"2")])
     engine.append("t", [(b"c", b"3")])

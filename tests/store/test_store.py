@@ -61,7 +61,7 @@ def test_partitions_are_those_with_a_replica(store: Store) -> None:
         store.put_replica_state(partition, STATE)
 
     assert store.partitions() == [0, 2, 300]
-    assert store.dropped_partitions() == [1]
+    assert store.stateless_partitions() == [1]
 
 
 @pytest.mark.parametrize("table", ["node", "raft", "streams", "filters", "segments", "positions", "sessions", "groups"])
@@ -254,7 +254,7 @@ def test_a_dropped_replica_is_none_from_its_first_slice_on(machine: Any, store: 
     restarted = Store(machine.crash())
 
     assert not first
-    assert (restarted.partitions(), restarted.dropped_partitions()) == ([], [1])
+    assert (restarted.partitions(), restarted.stateless_partitions()) == ([], [1])
     while not restarted.drop_partition(1, 3):
         pass
     heads = [segments_of(restarted, *of).row_at(1, "s", U64_MAX) for of in ((0, 1), (30, 2))]

@@ -88,6 +88,10 @@ class Engine(Reader, Protocol):
         """Delete what `run` returns, whatever the keys say, and return how many pairs that were."""
         ...
 
+    def replace_run(self, table: str, after: bytes, count: int, items: Sequence[Pair]) -> None:
+        """Delete what `run` returns and write pairs, both or, where a damaged page forbids one, neither."""
+        ...
+
     def create_table(self, name: str) -> None:
         """Create a table unless it is there."""
         ...

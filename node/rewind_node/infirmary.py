@@ -31,6 +31,7 @@ class Infirmary:
         self.repairs: dict[int, Repair] = {}
         self._node = node
         self._asked_us: dict[int, int] = {}
+        self._given_up: set[int] = set()  # hopeless ones that the log has told of
         self._scrub: LogCheck | None = None
         self._scrubbed: set[int] = set()
         self._scrub_us = node.now_us + SCRUB_PAUSE_US
@@ -43,9 +44,9 @@ class Infirmary:
     def work(self) -> None:
         """Do one slice of each repair and of the scrub."""
         for partition, repair in list(self.repairs.items()):
-            was_hopeless = repair.hopeless
             repair.work()
-            if repair.hopeless and not was_hopeless:
+            if repair.hopeless and partition not in self._given_up:
+                self._given_up.add(partition)
                 self._node.log.error("a replica cannot be repaired", partition=partition, reason=repair.told)
             if repair.wanted is not None:
                 self._ask(repair, repair.wanted)

@@ -125,6 +125,11 @@ class MemoryEngine:
         self.delete(table, doomed)
         return len(doomed)
 
+    def replace_run(self, table: str, after: bytes, count: int, items: Sequence[Pair]) -> None:
+        """Delete what `run` returns and write pairs."""
+        self.delete_run(table, after, count)
+        self.put(table, items)
+
     def create_table(self, name: str) -> None:
         """Create a table unless it is there."""
         if name not in self._tables:

@@ -127,8 +127,7 @@ class Store:
         due = _in_order(index, rows, at_end=len(rows) < REORDERED_ROWS)
         if due == rows:
             return False
-        self.engine.delete_run(table, before, len(rows))
-        self.engine.put(table, due)
+        self.engine.replace_run(table, before, len(rows), due)
         return True
 
     def append_entries(self, partition: int, entries: Sequence[Entry]) -> None:
@@ -233,7 +232,7 @@ class Store:
         state = self.replica_state(partition)
         if state is not None and state.applied:
             self.put_replica_state(partition, replace(state, applied=0))
-        return self._delete_index_rows(partition, count_max)
+        return self.delete_index_rows(partition, count_max)
 
     def drop_partition(self, partition: int, count_max: int) -> bool:
         """Delete a replica, up to `count_max` rows of it, and return whether all are gone.
@@ -243,16 +242,16 @@ class Store:
         """
         self.engine.delete(layout.RAFT, [U16.pack(partition)])
         log = layout.log_table(partition)
-        return self.engine.delete_range(
-            log, b"", layout.NUMBERS_END, count_max
-        ) < count_max and self._delete_index_rows(partition, count_max)
+        log_is_gone = self.engine.delete_range(log, b"", layout.NUMBERS_END, count_max) < count_max
+        return log_is_gone and self.delete_index_rows(partition, count_max)
 
     def dropped_partitions(self) -> list[int]:
         """Return the partitions that have a log's table and no replica: dropped, perhaps not to the end."""
         replicas = set(self.partitions())
         return [number for number in layout.logged_partitions(self.engine.tables()) if number not in replicas]
 
-    def _delete_index_rows(self, partition: int, count_max: int) -> bool:
+    def delete_index_rows(self, partition: int, count_max: int) -> bool:
+        """Delete up to `count_max` index rows of a partition that is not applied, and return whether all are gone."""
         start, stop = layout.partition_range(partition)
         for table in layout.INDEX_TABLES:
             count_max -= self.engine.delete_range(table, start, stop, count_max)

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from appends_by_hand import AppendPart, AppendRequest
 from strangers import peer_hello, peer_says
 
 from rewind_cluster.client_messages import (
@@ -13,6 +14,7 @@ from rewind_cluster.client_messages import (
 )
 from rewind_cluster.cluster_map import NodeInfo
 from rewind_cluster.entry import NO_DIGEST, Entry, EntryKind
+from rewind_cluster.errors import DamagedError
 from rewind_cluster.membership import Member, Membership
 from rewind_cluster.peer_messages import FetchEntries
 from rewind_cluster.raft_messages import ReplicaId
@@ -255,6 +257,86 @@ def test_a_leader_that_finds_its_own_log_damaged_while_it_helps_another_goes_on_
     cluster.turns(2)
 
     assert partition in leader.core.infirmary.repairs
+
+
+def forbid(monkeypatch, victim, partition, method):
+    """Let a host meet a damaged page whenever it calls a method of its store for a partition."""
+    sound = getattr(Store, method)
+
+    def meet_damage(store, number, *others):
+        if store is victim.core.store and number == partition:
+            raise DamagedError("a page is damaged")
+        return sound(store, number, *others)
+
+    monkeypatch.setattr(Store, method, meet_damage)
+
+
+def test_a_follower_that_cannot_store_an_entry_does_not_acknowledge_it_and_its_node_goes_on(
+    cluster, named, places_of, monkeypatch
+):
+    client = cluster.client()
+    partition = cluster.partition_of("order-1")
+    client.append("order-1", named("a"), 0)
+    leader = cluster.leader(partition)
+    victim, third = (host for host in cluster.hosts if host is not leader)
+    third.crash()
+    forbid(monkeypatch, victim, partition, "append_entries")
+    before = set(victim.core.replicas)
+    commit = leader.core.replicas[partition].raft.commit
+
+    client.send_append(leader, partition, [AppendRequest(2, False, (AppendPart("order-1", 1, named("b")),))])
+    cluster.until(lambda: partition not in victim.core.replicas)
+    committed = leader.core.replicas[partition].raft.commit
+    in_service = set(victim.core.replicas)
+    monkeypatch.undo()
+    third.start()
+    answer = client.answer(partition, 2)
+
+    assert committed == commit
+    assert in_service == before - {partition}
+    assert places_of(answer) == [[2, 2]]
+
+
+def test_a_follower_that_cannot_store_its_vote_does_not_give_it_and_its_node_goes_on(cluster, monkeypatch):
+    partition = cluster.partition_of("order-1")
+    leader = cluster.leader(partition)
+    victim, third = (host for host in cluster.hosts if host is not leader)
+    cluster.turns(300)
+    before = set(victim.core.replicas)
+    stored = victim.core.store.replica_state(partition)
+    forbid(monkeypatch, victim, partition, "put_replica_state")
+
+    leader.crash()
+    cluster.until(lambda: partition not in victim.core.replicas)
+    cluster.turns(3000)
+
+    assert cluster.leader(partition) is None
+    assert set(victim.core.replicas) == before - {partition}
+    assert third.core.replicas[partition].damage is None
+    assert victim.core.store.replica_state(partition) == stored
+
+
+def test_a_repair_that_meets_more_damage_on_its_way_ends_no_other_replica_of_the_node(cluster, named, monkeypatch):
+    client = cluster.client()
+    partition = cluster.partition_of("order-1")
+    for number in range(3):
+        client.append("order-1", named(f"e{number}"), number)
+    cluster.turns(300)
+    victim = next(host for host in cluster.hosts if host is not cluster.leader(partition))
+    victim.crash()
+    flip(victim, f"log:{partition}", (2).to_bytes(8))
+
+    def fail(*_):
+        raise DamagedError("a page is damaged")
+
+    monkeypatch.setattr(victim.engine, "run", fail)
+    victim.start()
+    cluster.until(lambda: partition in victim.core.infirmary.repairs)
+    cluster.until(lambda: victim.core.infirmary.repairs[partition].hopeless)
+
+    others = {number for number in range(cluster.partitions + 1) if number != partition}
+    assert set(victim.core.replicas) == others
+    assert any("must be replaced" in line for line in victim.core.status()["reasons"])
 
 
 @pytest.mark.parametrize("known_index", [0, 3])

@@ -205,6 +205,15 @@ def test_a_run_of_pairs_is_told_and_deleted_by_where_it_stands(
     assert b"".join(key for key, _ in engine.scan("t", b"", b"z")) == left
 
 
+def test_a_run_is_replaced_by_other_pairs(engine: Engine) -> None:
+    engine.put("t", A_TO_E)
+
+    engine.replace_run("t", b"a", 2, [(b"b", b"new"), (b"f", b"6")])
+
+    assert b"".join(key for key, _ in engine.scan("t", b"", b"z")) == b"abdef"
+    assert engine.get("t", b"b") == b"new"
+
+
 def test_tables_do_not_see_each_other(engine: Engine) -> None:
     engine.create_table("u")
     engine.put("t", [(b"a", b"1")])

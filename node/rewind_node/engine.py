@@ -51,6 +51,10 @@ class Reader(Protocol):
         """
         ...
 
+    def around(self, table: str, key: bytes, count: int) -> list[Pair]:
+        """Return the pairs that stand around the place where a search for a key ends, `count` on each side at most."""
+        ...
+
     def tables(self) -> list[str]:
         """Return the tables' names, sorted."""
         ...

@@ -7,6 +7,7 @@ on and lead, are asked for contexts. So its node goes on reading partition 0's l
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rewind_cluster.entry import Entry
@@ -20,8 +21,18 @@ if TYPE_CHECKING:
     from rewind_node.node import Node
 
 FETCH_REPEAT_US = 500_000
+REPAIRS_MAX = 5  # in succession, none of them followed by some time of service: another would end as they did
+SERVED_US = 3600 * 1_000_000  # in service for as long as this, a replica has been repaired
 SCRUB_BYTES = 64 * 1024  # read and verified at each call, ten times a second: a day reads some 50 GB
 SCRUB_PAUSE_US = 3600 * 1_000_000  # between the end of one round over all logs and the next
+
+
+@dataclass(slots=True)
+class History:
+    """How many repairs of a replica were begun in succession, and when the last one ended."""
+
+    repairs: int = 0
+    ended_us: int = 0
 
 
 class Infirmary:
@@ -32,6 +43,7 @@ class Infirmary:
         self._node = node
         self._asked_us: dict[int, int] = {}
         self._given_up: set[int] = set()  # hopeless ones that the log has told of
+        self._histories: dict[int, History] = {}
         self._scrub: LogCheck | None = None
         self._scrubbed: set[int] = set()
         self._scrub_us = node.now_us + SCRUB_PAUSE_US
@@ -39,6 +51,12 @@ class Infirmary:
     def admit(self, partition: int, reason: str) -> None:
         """Begin to repair a replica, which is out of service by now."""
         repair = self.repairs[partition] = Repair(self._node.store, partition, reason)
+        history = self._histories.setdefault(partition, History())
+        if self._node.now_us - history.ended_us >= SERVED_US:
+            history.repairs = 0
+        history.repairs += 1
+        if history.repairs > REPAIRS_MAX and not repair.hopeless:
+            repair.give_up(f"{reason}, which {REPAIRS_MAX} repairs have not mended")
         self._node.log.error("a replica is damaged and under quarantine", partition=partition, reason=repair.told)
 
     def work(self) -> None:
@@ -94,6 +112,7 @@ class Infirmary:
         node = self._node
         node.store.commit()
         del self.repairs[partition]
+        self._histories[partition].ended_us = node.now_us
         self._asked_us.pop(partition, None)
         node.log.warning("a replica has been repaired", partition=partition, entries=repair.repaired)
         node.load_replica(partition)

@@ -183,7 +183,7 @@ class LmdbEngine(LmdbReader):
         cursor = self._cursor(table)
         count = 0
         found = cursor.set_range(start)
-        while found and count != count_max and cursor.key() < stop:
+        while found and count != count_max and start <= cursor.key() < stop:  # what a damaged key hides may be below
             cursor.delete()
             count += 1
             found = bool(cursor.key())

@@ -79,6 +79,12 @@ class MemoryEngine:
         first = bisect_right(found.keys, after)
         return [(key, found.values[key]) for key in found.keys[first : first + count]]
 
+    def around(self, table: str, key: bytes, count: int) -> list[Pair]:
+        """Return the pairs that stand around the place of a key, `count` on each side at most."""
+        found = self._table(table)
+        place = bisect_left(found.keys, key)
+        return [(each, found.values[each]) for each in found.keys[max(0, place - count) : place + count]]
+
     def tables(self) -> list[str]:
         """Return the tables' names, sorted."""
         return sorted(self._tables)

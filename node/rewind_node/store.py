@@ -17,6 +17,7 @@ from rewind_cluster.errors import DamagedError
 from rewind_node import store_layout as layout
 from rewind_node.engine import Engine, Pair
 from rewind_node.store_layout import U16, U64, GroupRow, PositionRow, ReplicaState, SessionRun, StreamRow
+from rewind_node.strays import delete_strays
 
 __all__ = ["GroupRow", "LogStore", "PositionRow", "ReplicaState", "SessionRun", "Store", "StreamRow"]
 
@@ -254,9 +255,12 @@ class Store:
         """Delete up to `count_max` index rows of a partition that is not applied, and return whether all are gone."""
         start, stop = layout.partition_range(partition)
         for table in layout.INDEX_TABLES:
-            count_max -= self.engine.delete_range(table, start, stop, count_max)
-            if not count_max:
-                return False
+            while deleted := (
+                self.engine.delete_range(table, start, stop, count_max) or delete_strays(self.engine, table, start)
+            ):
+                count_max -= deleted
+                if count_max <= 0:
+                    return False
         return True
 
 

@@ -19,8 +19,10 @@ from rewind_cluster.membership import Member, Membership
 from rewind_cluster.peer_messages import FetchEntries
 from rewind_cluster.raft_messages import ReplicaId
 from rewind_cluster.ranges import Subscribe, SubscriptionEnded
-from rewind_node import repair
+from rewind_node import infirmary, repair
+from rewind_node import node as node_module
 from rewind_node.memory_engine import MemoryEngine
+from rewind_node.placing import load_replica
 from rewind_node.repair import Repair
 from rewind_node.store import ReplicaState, Store
 
@@ -314,6 +316,50 @@ def test_a_follower_that_cannot_store_its_vote_does_not_give_it_and_its_node_goe
     assert set(victim.core.replicas) == before - {partition}
     assert third.core.replicas[partition].damage is None
     assert victim.core.store.replica_state(partition) == stored
+
+
+def test_a_replica_that_is_damaged_after_each_repair_is_given_up(cluster, named, monkeypatch):
+    client = cluster.client()
+    partition = cluster.partition_of("order-1")
+    client.append("order-1", named("a"), 0)
+    victim = next(host for host in cluster.hosts if host is not cluster.leader(partition))
+    loads = []
+
+    def fail(node, number):
+        if node is victim.core and number == partition:
+            loads.append(number)
+            cluster.now_us += infirmary.SERVED_US  # the next repair takes as long
+            raise DamagedError("it begins at position 1, not after this replica's last")
+        return load_replica(node, number)
+
+    monkeypatch.setattr(node_module, "load_replica", fail)
+    victim.core.replicas[partition].quarantine("the first complaint")
+    victim.core.touch(victim.core.replicas[partition])
+
+    cluster.until(lambda: partition in victim.core.infirmary.repairs)
+    cluster.until(lambda: victim.core.infirmary.repairs[partition].hopeless)
+    cluster.turns(3000)
+
+    assert len(loads) == infirmary.REPAIRS_MAX
+    told = next(line for line in victim.core.status()["reasons"] if "must be replaced" in line)
+    assert "not after this replica's last" in told
+    assert "repairs have not mended" in told
+
+
+def test_damage_now_and_then_is_repaired_however_often_it_comes(cluster, named):
+    client = cluster.client()
+    partition = cluster.partition_of("order-1")
+    client.append("order-1", named("a"), 0)
+    victim = next(host for host in cluster.hosts if host is not cluster.leader(partition))
+
+    for _ in range(infirmary.REPAIRS_MAX + 1):
+        cluster.now_us += infirmary.SERVED_US
+        cluster.until(lambda: partition in victim.core.replicas)
+        victim.core.touch(victim.core.replicas[partition]).quarantine("damaged")
+        cluster.until(lambda: partition in victim.core.infirmary.repairs)
+        cluster.until(lambda: not victim.core.infirmary.repairs, turns=3000)
+
+    assert partition in victim.core.replicas
 
 
 def test_a_repair_that_meets_more_damage_on_its_way_ends_no_other_replica_of_the_node(cluster, named, monkeypatch):

@@ -10,7 +10,8 @@ The log is read entry after entry, as it is by whoever serves from it. A row wit
 and hides those behind it from such reading: the rows around it are put in order by what they say themselves.
 
 A replica whose vote or membership is damaged cannot be repaired, since it might vote twice: it stays out until it is
-replaced under a new ID. So does one whose pages do not hang together, or cannot be read.
+replaced under a new ID. So does one whose pages do not hang together, or cannot be read; and `rewind_node.infirmary`
+gives one up whose repairs do not help.
 """
 
 from collections.abc import Sequence
@@ -168,15 +169,18 @@ class Repair:
         return entry
 
     def _put(self, entry: Entry) -> None:
-        self._note_membership(entry)
         if entry.index > self._store.last_index(self.partition):
             self._store.append_entries(self.partition, [entry])
         elif not self._is_stored(entry):
             self._store.replace_entry(self.partition, entry)
             self.repaired += 1
+        self._put_membership(entry)
 
-    def _note_membership(self, entry: Entry) -> None:
-        """Keep the memberships in the state those of the log: what is put into it may be one, or replace one."""
+    def _put_membership(self, entry: Entry) -> None:
+        """Keep the memberships in the state those of the log: what is put into it may be one, or replace one.
+
+        The state goes into the same commit as the entry, and a crash before the repair is done cannot part them.
+        """
         state = self._state
         assert state is not None
         if entry.kind is EntryKind.MEMBERSHIP:
@@ -192,7 +196,9 @@ class Repair:
         elif entry.index == state.membership_index:  # it was never committed, and another leader's entry was
             state = replace(state, membership=state.previous_membership, membership_index=state.previous_index)
             state = replace(state, previous_membership=b"", previous_index=0)
-        self._state = state
+        if state != self._state:
+            self._state = state
+            self._store.put_replica_state(self.partition, state)
 
     def _is_stored(self, entry: Entry) -> bool:
         try:

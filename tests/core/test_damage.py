@@ -385,6 +385,37 @@ def test_a_repair_that_meets_more_damage_on_its_way_ends_no_other_replica_of_the
     assert any("must be replaced" in line for line in victim.core.status()["reasons"])
 
 
+@pytest.mark.parametrize("known_index", [0, 4])
+def test_memberships_that_a_repair_brings_or_takes_survive_a_crash_in_its_midst_together_with_their_entries(
+    known_index,
+):
+    first = Membership({ReplicaId(1): Member("n1", voter=True)})
+    second = first.add_learner(ReplicaId(1001), "n4")
+    store = Store(MemoryEngine())
+    store.create_partition(0)
+    kind = EntryKind.NOOP if known_index else EntryKind.MEMBERSHIP
+    entries = chain(EntryKind.NOOP, EntryKind.NOOP, EntryKind.NOOP, kind, body=b"" if known_index else second.pack())
+    store.append_entries(0, entries[:3])
+    state = ReplicaState(1, 1, 1, 0, first.pack(), 0, b"", 0)
+    if known_index:
+        state = replace(state, membership=second.pack(), membership_index=4, previous_membership=first.pack())
+    store.put_replica_state(0, state)
+    store.engine.delete("log:0", [(2).to_bytes(8)])
+    store.commit()
+
+    repair = Repair(store, 0, "an entry is lost")
+    while repair.wanted is None:
+        repair.work()
+    repair.received(2, [entry.data for entry in entries[1:]])
+    store.commit()
+    store.engine.crash()
+    after = store.replica_state(0)
+
+    assert store.last_index(0) == 4
+    assert (after.membership_index, after.membership) == ((0, first.pack()) if known_index else (4, second.pack()))
+    assert (after.replica, after.term, after.vote, after.applied) == (1, 1, 1, 0)
+
+
 @pytest.mark.parametrize("known_index", [0, 3])
 def test_a_repair_that_brings_or_takes_a_membership_changes_the_stored_one(known_index):
     first = Membership({ReplicaId(1): Member("n1", voter=True)})

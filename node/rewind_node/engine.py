@@ -55,6 +55,10 @@ class Reader(Protocol):
         """
         ...
 
+    def around(self, table: str, key: bytes, count: int) -> list[Pair]:
+        """Return the pairs that stand around the place where a search for a key ends, `count` on each side at most."""
+        ...
+
     def tables(self) -> list[str]:
         """Return the tables' names, sorted."""
         ...
@@ -90,6 +94,10 @@ class Engine(Reader, Protocol):
 
     def delete_run(self, table: str, after: bytes, count: int) -> int:
         """Delete what `run` returns, whatever the keys say, and return how many pairs that were."""
+        ...
+
+    def replace_run(self, table: str, after: bytes, count: int, items: Sequence[Pair]) -> None:
+        """Delete what `run` returns and write pairs, both or, where a damaged page forbids one, neither."""
         ...
 
     def create_table(self, name: str) -> None:

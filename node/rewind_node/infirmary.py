@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from rewind_node.node import Node
 
 FETCH_REPEAT_US = 500_000
+REPAIRS_MAX = 5  # in succession, none of them followed by some time of service: another would end as they did
+SERVED_US = 3600 * 1_000_000  # in service for as long as this, a replica has been repaired
 SCRUB_BYTES = 64 * 1024  # read and verified at each call, ten times a second: a day reads some 50 GB
 SCRUB_PAUSE_US = 3600 * 1_000_000  # between the end of one round over all logs and the next
 
@@ -34,6 +36,14 @@ class Scrub:
     check: LogCheck
 
 
+@dataclass(slots=True)
+class History:
+    """How many repairs of a replica were begun in succession, and when the last one ended."""
+
+    repairs: int = 0
+    ended_us: int = 0
+
+
 class Infirmary:
     """Damaged replicas of one node, by partition, and the scrub of the others."""
 
@@ -41,6 +51,8 @@ class Infirmary:
         self.repairs: dict[int, Repair] = {}
         self._node = node
         self._asked_us: dict[int, int] = {}
+        self._given_up: set[int] = set()  # hopeless ones that the log has told of
+        self._histories: dict[int, History] = {}
         self._scrub: Scrub | None = None
         self._scrubbed: set[int] = set()
         self._scrub_us = node.now_us + SCRUB_PAUSE_US
@@ -48,14 +60,20 @@ class Infirmary:
     def admit(self, partition: int, reason: str) -> None:
         """Begin to repair a replica, which is out of service by now."""
         repair = self.repairs[partition] = Repair(self._node.store, partition, reason)
+        history = self._histories.setdefault(partition, History())
+        if self._node.now_us - history.ended_us >= SERVED_US:
+            history.repairs = 0
+        history.repairs += 1
+        if history.repairs > REPAIRS_MAX and not repair.hopeless:
+            repair.give_up(f"{reason}, which {REPAIRS_MAX} repairs have not mended")
         self._node.log.error("a replica is damaged and under quarantine", partition=partition, reason=repair.told)
 
     def work(self) -> None:
         """Do one slice of each repair and of the scrub."""
         for partition, repair in list(self.repairs.items()):
-            was_hopeless = repair.hopeless
             repair.work()
-            if repair.hopeless and not was_hopeless:
+            if repair.hopeless and partition not in self._given_up:
+                self._given_up.add(partition)
                 self._node.log.error("a replica cannot be repaired", partition=partition, reason=repair.told)
             if repair.wanted is not None:
                 self._ask(repair, repair.wanted)
@@ -102,6 +120,7 @@ class Infirmary:
         node = self._node
         node.store.commit()
         del self.repairs[partition]
+        self._histories[partition].ended_us = node.now_us
         self._asked_us.pop(partition, None)
         node.log.warning("a replica has been repaired", partition=partition, entries=repair.repaired)
         node.load_replica(partition)

@@ -74,6 +74,10 @@ class LmdbEngine(LmdbReader):
         """Delete what `run` returns, by its place, and return how many pairs that were."""
         return self._write(LmdbEngine._delete_run, table, after, count)
 
+    def replace_run(self, table: str, after: bytes, count: int, items: Sequence[Pair]) -> None:
+        """Delete what `run` returns and write pairs, both or, where a damaged page forbids one, neither."""
+        self._write(LmdbEngine._replace_run, table, after, count, items)
+
     def create_table(self, name: str) -> None:
         """Create a table unless it is there."""
         if name not in self._tables:
@@ -179,7 +183,7 @@ class LmdbEngine(LmdbReader):
         cursor = self._cursor(table)
         count = 0
         found = cursor.set_range(start)
-        while found and count != count_max and cursor.key() < stop:
+        while found and count != count_max and start <= cursor.key() < stop:  # what a damaged key hides may be below
             cursor.delete()
             count += 1
             found = bool(cursor.key())
@@ -194,6 +198,9 @@ class LmdbEngine(LmdbReader):
             deleted += 1
             found = bool(cursor.key())
         return deleted
+
+    def _replace_run(self, table: str, after: bytes, count: int, items: Sequence[Pair]) -> int:
+        return self._delete_run(table, after, count) + self._put(table, items)
 
     def _create(self, name: str) -> int:
         # The handle ends with this transaction if it is aborted; repeating the transaction then puts a new one here.

@@ -114,6 +114,24 @@ class LmdbReader:
             raise self._failure(error) from error
         return pairs
 
+    def around(self, table: str, key: bytes, count: int) -> list[Pair]:
+        """Return the pairs that stand around the place where a search for a key ends, `count` on each side at most."""
+        try:
+            cursor = self._cursor(table)
+            before = 0
+            found = cursor.prev() if cursor.set_range(key) else cursor.last()
+            while found and before < count:
+                before += 1
+                found = cursor.prev()
+            ahead = cursor.next() if found else cursor.first()
+            pairs: list[Pair] = []
+            while ahead and len(pairs) < before + count:
+                pairs.append(cursor.item())
+                ahead = cursor.next()
+        except lmdb.Error as error:
+            raise self._failure(error) from error
+        return pairs
+
     def tables(self) -> list[str]:
         """Return the tables' names, sorted."""
         return sorted(self._tables)

@@ -83,6 +83,12 @@ class MemoryEngine:
         first = bisect_right(found.keys, after)
         return [(key, found.values[key]) for key in found.keys[first : first + count]]
 
+    def around(self, table: str, key: bytes, count: int) -> list[Pair]:
+        """Return the pairs that stand around the place of a key, `count` on each side at most."""
+        found = self._table(table)
+        place = bisect_left(found.keys, key)
+        return [(each, found.values[each]) for each in found.keys[max(0, place - count) : place + count]]
+
     def tables(self) -> list[str]:
         """Return the tables' names, sorted."""
         return sorted(self._tables)
@@ -128,6 +134,11 @@ class MemoryEngine:
         doomed = [key for key, _ in self.run(table, after, count)]
         self.delete(table, doomed)
         return len(doomed)
+
+    def replace_run(self, table: str, after: bytes, count: int, items: Sequence[Pair]) -> None:
+        """Delete what `run` returns and write pairs."""
+        self.delete_run(table, after, count)
+        self.put(table, items)
 
     def create_table(self, name: str) -> None:
         """Create a table unless it is there."""

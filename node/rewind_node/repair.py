@@ -10,8 +10,9 @@ The log is read entry after entry, as it is by whoever serves from it. A row wit
 and hides those behind it from such reading: the rows around it are put in order by what they say themselves.
 
 A replica whose vote or membership is damaged or missing cannot be repaired, since it might vote twice: it stays out
-until it is replaced under a new ID. So does one whose log's pages do not hang together, or hold another number of
-entries than was counted: some may be gone that it acknowledged, and nobody knows how many.
+until it is replaced under a new ID. So does one whose pages do not hang together, cannot be read, or hold another
+number of entries than was counted: some may be gone that it acknowledged, and nobody knows how many. And
+`rewind_node.infirmary` gives one up whose repairs do not help.
 """
 
 from collections.abc import Sequence
@@ -79,8 +80,7 @@ class Repair:
         try:
             return self._store.known_state(self.partition)
         except DamagedError as error:
-            self.reason = f"{error}; its vote is lost, so it {REPLACED}"
-            self.hopeless = True
+            self.give_up(f"{error}; its vote is lost")
             return None
 
     @property
@@ -97,23 +97,28 @@ class Repair:
         """Do one slice of the repair."""
         if self.hopeless or self.wanted is not None or self.done:
             return
-        if not self._verified:
-            self._verify()
-        else:
-            self._drop_indexes()
+        try:
+            if not self._verified:
+                self._verify()
+            else:
+                self._drop_indexes()
+        except DamagedError as error:
+            self.give_up(f"what is stored cannot be mended: {error}")
+
+    def give_up(self, reason: str) -> None:
+        """Leave the replica out of service for good, for a reason."""
+        self.reason = f"{reason}, so it {REPLACED}"
+        self.wanted = None
+        self.hopeless = True
 
     def _drop_indexes(self) -> None:
+        """Drop a slice of the indexes, and put the state with each: what is stored may have been damaged since."""
         state = self._state
         assert state is not None
-        try:
-            self.done = self._store.drop_indexes(self.partition, DROP_ROWS)
-        except DamagedError:  # of the stored state, which was sound when it was read here and has not changed since
-            self._store.put_replica_state(self.partition, replace(state, applied=0))
-            return
-        if self.done:
-            term = max(state.term, self._check.term)
-            vote = state.vote if term == state.term else 0
-            self._store.put_replica_state(self.partition, replace(state, applied=0, term=term, vote=vote))
+        term = max(state.term, self._check.term)
+        vote = state.vote if term == state.term else 0
+        self._store.put_replica_state(self.partition, replace(state, applied=0, term=term, vote=vote))
+        self.done = self._store.delete_index_rows(self.partition, DROP_ROWS)
 
     def _verify(self) -> None:
         try:
@@ -131,8 +136,7 @@ class Repair:
         if not again and self._store.reorder_entries(self.partition, index):
             return
         if self._is_sound(index) or self._store.has_lost_rows(self.partition, index - 1):
-            self.reason = f"the pages of its log do not hang together at entry {index}, so it {REPLACED}"
-            self.hopeless = True
+            self.give_up(f"the pages of its log do not hang together at entry {index}")
         else:
             self.wanted = index
 
@@ -147,26 +151,37 @@ class Repair:
         """Take committed entries of the leader from `first` on: damaged ones here, and those beyond our log."""
         if self.wanted is None or first != self.wanted:
             return
+        for data in frames:
+            entry = self._take(data)
+            try:
+                self._put(entry)
+            except DamagedError as error:
+                self.give_up(f"what is stored cannot be mended: {error}")
+                return
+        self.wanted = None
+
+    def _take(self, data: bytes) -> Entry:
         try:
-            for data in frames:
-                self._take(data)
-            self.wanted = None
+            entry = Entry.decode(data)
+            self._check.take(entry)
         except DamagedError as error:
             self.wanted = self._check.next_index
             raise ProtocolError(f"what the leader sent does not fit: {error}") from error
+        return entry
 
-    def _take(self, data: bytes) -> None:
-        entry = Entry.decode(data)
-        self._check.take(entry)
-        self._note_membership(entry)
+    def _put(self, entry: Entry) -> None:
         if entry.index > self._store.farthest_index(self.partition):
             self._store.append_entries(self.partition, [entry])
         elif not self._is_stored(entry):
             self._store.replace_entry(self.partition, entry)
             self.repaired += 1
+        self._put_membership(entry)
 
-    def _note_membership(self, entry: Entry) -> None:
-        """Keep the memberships in the state those of the log: what is put into it may be one, or replace one."""
+    def _put_membership(self, entry: Entry) -> None:
+        """Keep the memberships in the state those of the log: what is put into it may be one, or replace one.
+
+        The state goes into the same commit as the entry, and a crash before the repair is done cannot part them.
+        """
         state = self._state
         assert state is not None
         if entry.kind is EntryKind.MEMBERSHIP:
@@ -182,7 +197,9 @@ class Repair:
         elif entry.index == state.membership_index:  # it was never committed, and another leader's entry was
             state = replace(state, membership=state.previous_membership, membership_index=state.previous_index)
             state = replace(state, previous_membership=b"", previous_index=0)
-        self._state = state
+        if state != self._state:
+            self._state = state
+            self._store.put_replica_state(self.partition, state)
 
     def _is_stored(self, entry: Entry) -> bool:
         try:

@@ -171,21 +171,28 @@ class Replica(ABC):
 
     def persist(self, now_us: int) -> bool:
         """Put what the turn owes into the store, apply what is committed; return whether it must be durable now."""
-        owes = False
+        owes = any(output.writes for output in self._owed)
+        self._guard_owed(self._put_log)
+        self.apply()
+        self.guard(self.settle_refusals)
+        if self.damage is None:
+            self.guard(lambda: self.checkpoint(now_us))
+        self._guard_owed(self.put_state)
+        self._serve_reads(now_us)
+        return owes
+
+    def _guard_owed(self, action: Callable[[], None]) -> None:
+        """Run `action`, which stores what is owed; nothing that waits for it to be durable leaves if it fails."""
+        if not self.guard(action):
+            self._owed.clear()
+
+    def _put_log(self) -> None:
         for output in self._owed:
-            owes = owes or output.writes
             if output.truncate_from is not None:
                 assert output.truncate_from > self.applied
                 self.store.truncate(self.partition, output.truncate_from)
             if output.entries:
                 self.store.append_entries(self.partition, output.entries)
-        self.apply()
-        self.guard(self.settle_refusals)
-        if self.damage is None:
-            self.guard(lambda: self.checkpoint(now_us))
-        self.put_state()
-        self._serve_reads(now_us)
-        return owes
 
     def persisted(self) -> list[Envelope]:
         """Return what may leave now that the store has committed what was put."""

@@ -20,6 +20,7 @@ from rewind_node import store_layout as layout
 from rewind_node.engine import Engine, Pair
 from rewind_node.log_end import index_of, log_end, log_ends
 from rewind_node.store_layout import U16, U64, GroupRow, PositionRow, ReplicaState, SessionRun, StreamRow
+from rewind_node.strays import delete_strays
 
 __all__ = ["GroupRow", "LogStore", "PositionRow", "ReplicaState", "SessionRun", "Store", "StreamRow"]
 
@@ -165,8 +166,7 @@ class Store:
         due = _in_order(index, rows, at_end=len(rows) < REORDERED_ROWS)
         if due == rows:
             return False
-        self.engine.delete_run(table, before, len(rows))
-        self.engine.put(table, due)
+        self.engine.replace_run(table, before, len(rows), due)
         return True
 
     def append_entries(self, partition: int, entries: Sequence[Entry]) -> None:
@@ -271,7 +271,7 @@ class Store:
         state = self.replica_state(partition)
         if state is not None and state.applied:
             self.put_replica_state(partition, replace(state, applied=0))
-        return self._delete_index_rows(partition, count_max)
+        return self.delete_index_rows(partition, count_max)
 
     def drop_partition(self, partition: int, count_max: int) -> bool:
         """Delete a replica, up to `count_max` rows of it, and return whether all are gone.
@@ -281,16 +281,19 @@ class Store:
         """
         self.engine.delete(layout.RAFT, [U16.pack(partition)])
         log = layout.log_table(partition)
-        return self.engine.delete_range(
-            log, b"", layout.NUMBERS_END, count_max
-        ) < count_max and self._delete_index_rows(partition, count_max)
+        log_is_gone = self.engine.delete_range(log, b"", layout.NUMBERS_END, count_max) < count_max
+        return log_is_gone and self.delete_index_rows(partition, count_max)
 
-    def _delete_index_rows(self, partition: int, count_max: int) -> bool:
+    def delete_index_rows(self, partition: int, count_max: int) -> bool:
+        """Delete up to `count_max` index rows of a partition that is not applied, and return whether all are gone."""
         start, stop = layout.partition_range(partition)
         for table in layout.INDEX_TABLES:
-            count_max -= self.engine.delete_range(table, start, stop, count_max)
-            if not count_max:
-                return False
+            while deleted := (
+                self.engine.delete_range(table, start, stop, count_max) or delete_strays(self.engine, table, start)
+            ):
+                count_max -= deleted
+                if count_max <= 0:
+                    return False
         return True
 
 

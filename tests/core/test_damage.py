@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from appends_by_hand import AppendPart, AppendRequest
 from strangers import peer_hello, peer_says
 
 from rewind_cluster.client_messages import (
@@ -13,13 +14,16 @@ from rewind_cluster.client_messages import (
 )
 from rewind_cluster.cluster_map import NodeInfo
 from rewind_cluster.entry import NO_DIGEST, Entry, EntryKind
+from rewind_cluster.errors import DamagedError
 from rewind_cluster.membership import Member, Membership
 from rewind_cluster.peer_messages import FetchEntries
 from rewind_cluster.raft_messages import ReplicaId
 from rewind_cluster.ranges import Subscribe, SubscriptionEnded
-from rewind_node import repair
+from rewind_node import infirmary, repair
+from rewind_node import node as node_module
 from rewind_node.lmdb_engine import LmdbEngine
 from rewind_node.memory_engine import MemoryEngine
+from rewind_node.placing import load_replica
 from rewind_node.repair import Repair
 from rewind_node.store import ReplicaState, Store
 
@@ -306,6 +310,165 @@ def test_a_leader_that_finds_its_own_log_damaged_while_it_helps_another_goes_on_
     cluster.turns(2)
 
     assert partition in leader.core.infirmary.repairs
+
+
+def forbid(monkeypatch, victim, partition, method):
+    """Let a host meet a damaged page whenever it calls a method of its store for a partition."""
+    sound = getattr(Store, method)
+
+    def meet_damage(store, number, *others):
+        if store is victim.core.store and number == partition:
+            raise DamagedError("a page is damaged")
+        return sound(store, number, *others)
+
+    monkeypatch.setattr(Store, method, meet_damage)
+
+
+def test_a_follower_that_cannot_store_an_entry_does_not_acknowledge_it_and_its_node_goes_on(
+    cluster, named, places_of, monkeypatch
+):
+    client = cluster.client()
+    partition = cluster.partition_of("order-1")
+    client.append("order-1", named("a"), 0)
+    leader = cluster.leader(partition)
+    victim, third = (host for host in cluster.hosts if host is not leader)
+    third.crash()
+    forbid(monkeypatch, victim, partition, "append_entries")
+    before = set(victim.core.replicas)
+    commit = leader.core.replicas[partition].raft.commit
+
+    client.send_append(leader, partition, [AppendRequest(2, False, (AppendPart("order-1", 1, named("b")),))])
+    cluster.until(lambda: partition not in victim.core.replicas)
+    committed = leader.core.replicas[partition].raft.commit
+    in_service = set(victim.core.replicas)
+    monkeypatch.undo()
+    third.start()
+    answer = client.answer(partition, 2)
+
+    assert committed == commit
+    assert in_service == before - {partition}
+    assert places_of(answer) == [[2, 2]]
+
+
+def test_a_follower_that_cannot_store_its_vote_does_not_give_it_and_its_node_goes_on(cluster, monkeypatch):
+    partition = cluster.partition_of("order-1")
+    leader = cluster.leader(partition)
+    victim, third = (host for host in cluster.hosts if host is not leader)
+    cluster.turns(300)
+    before = set(victim.core.replicas)
+    stored = victim.core.store.replica_state(partition)
+    forbid(monkeypatch, victim, partition, "put_replica_state")
+
+    leader.crash()
+    cluster.until(lambda: partition not in victim.core.replicas)
+    cluster.turns(3000)
+
+    assert cluster.leader(partition) is None
+    assert set(victim.core.replicas) == before - {partition}
+    assert third.core.replicas[partition].damage is None
+    assert victim.core.store.replica_state(partition) == stored
+
+
+def test_a_replica_that_is_damaged_after_each_repair_is_given_up(cluster, named, monkeypatch):
+    client = cluster.client()
+    partition = cluster.partition_of("order-1")
+    client.append("order-1", named("a"), 0)
+    victim = next(host for host in cluster.hosts if host is not cluster.leader(partition))
+    loads = []
+
+    def fail(node, number):
+        if node is victim.core and number == partition:
+            loads.append(number)
+            cluster.now_us += infirmary.SERVED_US  # the next repair takes as long
+            raise DamagedError("it begins at position 1, not after this replica's last")
+        return load_replica(node, number)
+
+    monkeypatch.setattr(node_module, "load_replica", fail)
+    victim.core.replicas[partition].quarantine("the first complaint")
+    victim.core.touch(victim.core.replicas[partition])
+
+    cluster.until(lambda: partition in victim.core.infirmary.repairs)
+    cluster.until(lambda: victim.core.infirmary.repairs[partition].hopeless)
+    cluster.turns(3000)
+
+    assert len(loads) == infirmary.REPAIRS_MAX
+    told = next(line for line in victim.core.status()["reasons"] if "must be replaced" in line)
+    assert "not after this replica's last" in told
+    assert "repairs have not mended" in told
+
+
+def test_damage_now_and_then_is_repaired_however_often_it_comes(cluster, named):
+    client = cluster.client()
+    partition = cluster.partition_of("order-1")
+    client.append("order-1", named("a"), 0)
+    victim = next(host for host in cluster.hosts if host is not cluster.leader(partition))
+
+    for _ in range(infirmary.REPAIRS_MAX + 1):
+        cluster.now_us += infirmary.SERVED_US
+        cluster.until(lambda: partition in victim.core.replicas)
+        victim.core.touch(victim.core.replicas[partition]).quarantine("damaged")
+        cluster.until(lambda: partition in victim.core.infirmary.repairs)
+        cluster.until(lambda: not victim.core.infirmary.repairs, turns=3000)
+
+    assert partition in victim.core.replicas
+
+
+def test_a_repair_that_meets_more_damage_on_its_way_ends_no_other_replica_of_the_node(cluster, named, monkeypatch):
+    client = cluster.client()
+    partition = cluster.partition_of("order-1")
+    for number in range(3):
+        client.append("order-1", named(f"e{number}"), number)
+    cluster.turns(300)
+    victim = next(host for host in cluster.hosts if host is not cluster.leader(partition))
+    victim.crash()
+    flip(victim, f"log:{partition}", (2).to_bytes(8))
+
+    run = victim.engine.run
+
+    def fail_in_logs(table, *rest):
+        if table.startswith("log:"):
+            raise DamagedError("a page is damaged")
+        return run(table, *rest)
+
+    monkeypatch.setattr(victim.engine, "run", fail_in_logs)
+    victim.start()
+    cluster.until(lambda: partition in victim.core.infirmary.repairs)
+    cluster.until(lambda: victim.core.infirmary.repairs[partition].hopeless)
+
+    others = {number for number in range(cluster.partitions + 1) if number != partition}
+    assert set(victim.core.replicas) == others
+    assert any("must be replaced" in line for line in victim.core.status()["reasons"])
+
+
+@pytest.mark.parametrize("known_index", [0, 4])
+def test_memberships_that_a_repair_brings_or_takes_survive_a_crash_in_its_midst_together_with_their_entries(
+    known_index,
+):
+    first = Membership({ReplicaId(1): Member("n1", voter=True)})
+    second = first.add_learner(ReplicaId(1001), "n4")
+    store = Store(MemoryEngine())
+    store.create_partition(0)
+    kind = EntryKind.NOOP if known_index else EntryKind.MEMBERSHIP
+    entries = chain(EntryKind.NOOP, EntryKind.NOOP, EntryKind.NOOP, kind, body=b"" if known_index else second.pack())
+    store.append_entries(0, entries[:3])
+    state = ReplicaState(1, 1, 1, 0, first.pack(), 0, b"", 0)
+    if known_index:
+        state = replace(state, membership=second.pack(), membership_index=4, previous_membership=first.pack())
+    store.put_replica_state(0, state)
+    store.engine.delete("log:0", [(2).to_bytes(8)])
+    store.commit()
+
+    repair = Repair(store, 0, "an entry is lost")
+    while repair.wanted is None:
+        repair.work()
+    repair.received(2, [entry.data for entry in entries[1:]])
+    store.commit()
+    store.engine.crash()
+    after = store.replica_state(0)
+
+    assert store.last_index(0) == 4
+    assert (after.membership_index, after.membership) == ((0, first.pack()) if known_index else (4, second.pack()))
+    assert (after.replica, after.term, after.vote, after.applied) == (1, 1, 1, 0)
 
 
 @pytest.mark.parametrize("known_index", [0, 3])

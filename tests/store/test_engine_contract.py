@@ -216,6 +216,43 @@ def test_a_run_of_pairs_is_told_and_deleted_by_where_it_stands(
     assert b"".join(key for key, _ in engine.scan("t", b"", b"z")) == left
 
 
+@pytest.mark.parametrize(
+    ("key", "count", "around"),
+    [
+        (b"c", 1, b"bc"),
+        (b"c", 2, b"abcd"),
+        (b"c", 9, b"abcde"),
+        (b"c", 0, b""),
+        (b"A", 2, b"ab"),
+        (b"x", 2, b"de"),
+        (b"bb", 1, b"bc"),
+        (b"e", 2, b"cde"),
+    ],
+)
+def test_the_pairs_around_a_key_are_told_whether_it_is_there_or_not(
+    engine: Engine, key: bytes, count: int, around: bytes
+) -> None:
+    engine.put("t", A_TO_E)
+
+    found = engine.around("t", key, count)
+
+    assert b"".join(key for key, _ in found) == around
+    assert all(pair in A_TO_E for pair in found)
+
+
+def test_there_is_nothing_around_a_key_in_an_empty_table(engine: Engine) -> None:
+    assert engine.around("t", b"a", 3) == []
+
+
+def test_a_run_is_replaced_by_other_pairs(engine: Engine) -> None:
+    engine.put("t", A_TO_E)
+
+    engine.replace_run("t", b"a", 2, [(b"b", b"new"), (b"f", b"6")])
+
+    assert b"".join(key for key, _ in engine.scan("t", b"", b"z")) == b"abdef"
+    assert engine.get("t", b"b") == b"new"
+
+
 def test_tables_do_not_see_each_other(engine: Engine) -> None:
     engine.create_table("u")
     engine.put("t", [(b"a", b"1")])

@@ -1,7 +1,8 @@
 """Reading a stream, without input and output: which chunk to ask for next, and which events of it were asked for.
 
 Chunks hold whole appends, so their ends may reach beyond what is wanted; events are cut to `after`, `limit` and
-`reverse` here, and checked to follow one another without a hole.
+`reverse` here, and checked to follow one another without a hole. Where any replica may answer, the first says how far
+the others must have got to go on: so a read has all that was there when it began.
 """
 
 from rewind.errors import ProtocolError
@@ -79,12 +80,18 @@ class StreamRead:
             self._left -= len(events)
         if events:
             self._check_order(events)
+            if self._last is None:
+                self._begin(chunk)
             self._last = events[-1].version
         elif chunk.more and not self._reverse:
             raise ProtocolError(f"reading stream {self._stream!r}: a node said there is more and sent none; try again")
         first = self._after + 1 if self._reverse else None
         self._ended = not chunk.more or not events or self._left == 0 or self._last == first
         return events
+
+    def _begin(self, chunk: Chunk) -> None:
+        """Note that whoever answers from now on must have got as far: one that lags would say there is no more."""
+        self._view = View(self._view.fresh, max(self._view.at_least, chunk.position))
 
     def _events(self, append: StoredAppend) -> list[Event]:
         ids, types, datas, metadatas = append.events

@@ -70,21 +70,19 @@ class StreamRead:
         )
 
     def take(self, chunk: Chunk) -> list[Event]:
-        """Return the events of a chunk that were asked for, in order. Raises `ProtocolError`."""
-        self._seen = max(self._seen, chunk.position)
-        events: list[Event] = []
-        for stored in chunk.appends:
-            events.extend(self._events(stored))
-        if self._left is not None:
-            events = events[: self._left]
-            self._left -= len(events)
+        """Return the events of a chunk that were asked for, in order. After a `ProtocolError` it is as if none came."""
+        events = [event for stored in chunk.appends for event in self._events(stored)][: self._left]
         if events:
             self._check_order(events)
-            if self._last is None:
-                self._begin(chunk)
-            self._last = events[-1].version
-        elif chunk.more and not self._reverse:
+        elif chunk.more and (self._last is not None or not self._reverse):
             raise ProtocolError(f"reading stream {self._stream!r}: a node said there is more and sent none; try again")
+        if self._last is None:
+            self._begin(chunk)
+        if events:
+            self._last = events[-1].version
+        if self._left is not None:
+            self._left -= len(events)
+        self._seen = max(self._seen, chunk.position)
         first = self._after + 1 if self._reverse else None
         self._ended = not chunk.more or not events or self._left == 0 or self._last == first
         return events

@@ -1,13 +1,12 @@
 """The asyncio store: the same names as the blocking store's, awaitable, on the event loop that connects."""
 
-import asyncio
 from collections.abc import AsyncIterator, Generator, Iterable
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from rewind import inquiries
 from rewind.aio_group import AsyncGroup
-from rewind.aio_readers import AsyncContextReader, AsyncEventReader
+from rewind.aio_readers import AsyncContextReader, AsyncEventReader, AsyncNameReader
 from rewind.aio_subscription import AsyncSubscription
 from rewind.arguments import Consistency, check_stream, check_timeout, check_tracing
 from rewind.beginning import Now
@@ -15,11 +14,13 @@ from rewind.blocking import PROGRAM
 from rewind.calls import Calls, EventsArgument, PartArgument
 from rewind.engine import now_us
 from rewind.events import ANY, AppendResult, Context
-from rewind.listing import StreamList
 from rewind.loop_engine import LoopEngine
 from rewind.requests import Request
 from rewind.tracing import Tracing
 from rewind.urls import Target, parse_target
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 def connect_async(
@@ -208,7 +209,8 @@ class AsyncStore:
         `reverse`: newest first. `limit`: that many at most. `consistency="any"` reads any replica, which may lag; with
         `at_least`, a token, it has caught up that far. `timeout` holds for each chunk of a thousand events or so.
 
-        The iterator raises `DeadlineExceeded` and `ProtocolError`; its `token` tells what it has seen.
+        The iterator raises `DeadlineExceeded` and `ProtocolError`, and goes on if it is asked again; its `token` tells
+        what it has seen.
 
         >>> result = await store.append("order-2", [NewEvent("OrderPlaced", b"{}"), NewEvent("OrderPaid", b"")])
         >>> [(event.version, event.type) async for event in store.read("order-2")]
@@ -242,7 +244,8 @@ class AsyncStore:
         `limit`: that many at most. `reverse`, in ordered contexts only: newest first, down to `after`. `consistency`,
         `at_least` and `timeout` are those of `read`. Memory does not grow with the number of events.
 
-        The iterator raises `DeadlineExceeded` and `ProtocolError`; its `checkpoint` includes the event just yielded.
+        The iterator raises `DeadlineExceeded` and `ProtocolError`, and goes on if it is asked again; its `checkpoint`
+        includes the event just yielded.
 
         >>> placed = await store.append("order-3", NewEvent("OrderPlaced", b"{}"))
         >>> events = store.read_all(types=["OrderPlaced"], prefix="order-")
@@ -342,19 +345,7 @@ class AsyncStore:
         ['order-6', 'order-7']
         """
         self._engine.check_open()
-        return self._names(self._calls.streams(prefix, timeout))
-
-    async def _names(self, listing: StreamList) -> AsyncIterator[str]:
-        while True:
-            asked = [(partition, self._engine.start(request)) for partition, request in listing.wanted()]
-            await asyncio.gather(*(future for _, future in asked))
-            for partition, future in asked:
-                listing.take(partition, future.result())
-            names = listing.pop()
-            if not names and not asked:
-                return
-            for name in names:
-                yield name
+        return AsyncNameReader(self._engine, self._calls.streams(prefix, timeout))
 
     def partition_of(self, stream: str) -> int:
         """Return the partition that a stream lives in: streams of one may be appended to atomically.

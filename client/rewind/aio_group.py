@@ -142,7 +142,7 @@ class AsyncGroup(AsyncIterator[AsyncDelivery]):
             engine.check_open()
             if not self._desk.ended:
                 self._joined = True
-                engine.tell(partial(engine.session.groups.join, self._joining.membership(), self._desk))
+                engine.attend(self._desk, partial(engine.session.groups.join, self._joining.membership(), self._desk))
 
     async def __anext__(self) -> AsyncDelivery:
         self._engine.check_here()

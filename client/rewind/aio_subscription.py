@@ -79,7 +79,7 @@ class AsyncSubscription(AsyncIterator[Event]):
             self._tail.origin, self._tail.positions, lambda batch: engine.tell(partial(feeds.consumed, batch))
         )
         self._tail.consumer = self._waiting = _Waiting(inbox)
-        engine.tell(partial(feeds.add, self._tail))
+        engine.attend(self._waiting, partial(feeds.add, self._tail))
 
     async def __anext__(self) -> Event:
         self._engine.check_here()

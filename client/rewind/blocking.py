@@ -12,8 +12,7 @@ from rewind.calls import Calls, EventsArgument, PartArgument
 from rewind.engine import Engine, now_us
 from rewind.events import ANY, AppendResult, Context
 from rewind.group import Group
-from rewind.listing import StreamList
-from rewind.readers import ContextReader, EventReader
+from rewind.readers import ContextReader, EventReader, NameReader
 from rewind.requests import Request
 from rewind.subscription import Subscription
 from rewind.tracing import Tracing
@@ -158,7 +157,8 @@ class Store:
         `reverse`: newest first. `limit`: that many at most. `consistency="any"` reads any replica, which may lag; with
         `at_least`, a token, it has caught up that far. `timeout` holds for each chunk of a thousand events or so.
 
-        The iterator raises `DeadlineExceeded` and `ProtocolError`; its `token` tells what it has seen.
+        The iterator raises `DeadlineExceeded` and `ProtocolError`, and goes on if it is asked again; its `token` tells
+        what it has seen.
 
         >>> result = store.append("order-2", [NewEvent("OrderPlaced", b"{}"), NewEvent("OrderPaid", b"")])
         >>> [(event.version, event.type) for event in store.read("order-2")]
@@ -192,7 +192,8 @@ class Store:
         `limit`: that many at most. `reverse`, in ordered contexts only: newest first, down to `after`. `consistency`,
         `at_least` and `timeout` are those of `read`. Memory does not grow with the number of events.
 
-        The iterator raises `DeadlineExceeded` and `ProtocolError`; its `checkpoint` includes the event just yielded.
+        The iterator raises `DeadlineExceeded` and `ProtocolError`, and goes on if it is asked again; its `checkpoint`
+        includes the event just yielded.
 
         >>> placed = store.append("order-3", NewEvent("OrderPlaced", b"{}"))
         >>> events = store.read_all(types=["OrderPlaced"], prefix="order-")
@@ -300,17 +301,7 @@ class Store:
         ['order-6', 'order-7']
         """
         self._engine.check_open()
-        return self._names(self._calls.streams(prefix, timeout))
-
-    def _names(self, listing: StreamList) -> Iterator[str]:
-        while True:
-            asked = [(partition, self._engine.start(request)) for partition, request in listing.wanted()]
-            for partition, future in asked:
-                listing.take(partition, self._engine.wait(future))
-            names = listing.pop()
-            if not names and not asked:
-                return
-            yield from names
+        return NameReader(self._engine, self._calls.streams(prefix, timeout))
 
     def partition_of(self, stream: str) -> int:
         """Return the partition that a stream lives in: streams of one may be appended to atomically.

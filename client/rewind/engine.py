@@ -2,6 +2,8 @@
 
 Other threads leave calls in a queue and wake it through a pair of sockets. Futures are told their results here, with no
 lock held, so a callback may call the store again, though not wait for it.
+
+The store takes calls and closes under one lock: so whatever was taken is there when the thread looks for the last time.
 """
 
 import logging
@@ -17,6 +19,7 @@ from typing import Any
 import zmq
 
 from rewind.append import Append
+from rewind.callers import Callers, Consumer
 from rewind.connections import Work
 from rewind.errors import Closed, InvalidArgument
 from rewind.forks import current_pid
@@ -53,7 +56,8 @@ class Engine:
         self._wake_out.setblocking(False)
         self._wake_in.setblocking(False)
         self._room = Room()
-        self._room_changed = threading.Condition()
+        self._callers = Callers()
+        self._changed = threading.Condition()  # there is room, or the store takes no more calls
         self._pid = current_pid()
         self._closed = ""  # why no calls are taken any more
         self._stop_us: int | None = None  # when to stop even if something is being written
@@ -86,21 +90,29 @@ class Engine:
 
     def start(self, call: Call) -> "Future[Any]":
         """Hand a call to the thread and return its future."""
-        try:
-            self.check_open()
-            if type(call) is Append:
-                self._take_room(call)
-        except BaseException as error:
-            call.end_trace(error)
-            raise
         future: Future[Any] = Future()
         future.set_running_or_notify_cancel()  # what may have been sent cannot be called back
         call.future = future
-        self._inbox.append(call)
+        try:
+            self.check_open()
+            with self._changed:
+                if type(call) is Append:
+                    self._take_room(call)
+                else:
+                    self.check_open()
+                self._inbox.append(call)
+        except BaseException as error:
+            call.end_trace(error)
+            raise
         self._wake()
-        if self._closed and not self._thread.is_alive():
-            self._drop_inbox()
         return future
+
+    def attend(self, consumer: Consumer, begin: Callable[[int], None]) -> None:
+        """Have the thread call `begin` with the time for a consumer, who is told when the store ends."""
+        with self._changed:
+            self.check_open()
+            self._callers.attend(consumer)
+        self.tell(begin)
 
     def tell(self, news: Callable[[int], None]) -> None:
         """Have the thread call `news` with the time; it is passed over if the store has closed."""
@@ -129,21 +141,28 @@ class Engine:
         if not self.is_ours:
             return  # the parent's thread and sockets are not ours to close
         if not self._closed:
-            self._closed = "the store is closed; connect again"
+            self._take_no_more("the store is closed; connect again")
             self._stop_us = now_us() + timeout_us
         self._wake()
         if threading.current_thread() is not self._thread:
             self._thread.join()
 
+    def _take_no_more(self, why: str) -> None:
+        with self._changed:
+            self._closed = why
+            self._changed.notify_all()
+
     def _take_room(self, append: Append) -> None:
-        with self._room_changed:
-            if not self._room.is_free():
-                # The thread that makes room must not wait for it.
-                patience_s = 0 if threading.current_thread() is self._thread else append.timeout_us / 1e6
-                append.deadline_us = now_us() + append.timeout_us  # the wait counts
-                if not self._room_changed.wait_for(self._room.is_free, patience_s):
-                    raise self._room.overloaded(append)
-            self._room.enter(append)
+        """Wait for room with the lock held, and take it. Raises `Overloaded`, and `Closed` if the store closes."""
+        if not self._room.is_free():
+            # The thread that makes room must not wait for it.
+            patience_s = 0 if threading.current_thread() is self._thread else append.timeout_us / 1e6
+            append.deadline_us = now_us() + append.timeout_us  # the wait counts
+            self._changed.wait_for(lambda: self._closed or self._room.is_free(), patience_s)
+        self.check_open()
+        if not self._room.is_free():
+            raise self._room.overloaded(append)
+        self._room.enter(append)
 
     def _wake(self) -> None:
         # The thread takes the mark away before it empties the queue: a call left here is seen now, or by its own byte.
@@ -160,11 +179,20 @@ class Engine:
         try:
             while not self._finished():
                 self._turn()
+            self.session.abandon()
+            self._deliver(self.session.take(now_us()))
         except BaseException:
+            self._take_no_more("the store broke down, see the log; connect again")
             logger.exception("the client's thread broke down; its store is closed")
-            self._closed = "the store broke down, see the log; connect again"
         finally:
-            self._deliver_rest()
+            self._end_all()
+
+    def _end_all(self) -> None:
+        """Leave nobody waiting and nothing open, whatever the session is worth by now."""
+        try:
+            self._callers.end_all(self._closed)
+            self._drop_inbox()
+        finally:
             self._sockets.close()
             self._wake_in.close()
             self._wake_out.close()
@@ -192,6 +220,8 @@ class Engine:
         inbox = self._inbox
         for _ in range(len(inbox)):
             call = inbox.popleft()
+            if isinstance(call, Call):
+                self._callers.add(call)
             if type(call) is Append:
                 self.session.append(call, time_us)
             elif isinstance(call, Request):
@@ -207,33 +237,19 @@ class Engine:
 
     def _deliver(self, work: Work) -> None:
         hand_on(work)
-        self._end(work.completed)
-
-    def _end(self, completed: list[Call]) -> None:
-        if completed:
-            with self._room_changed:
-                if self._room.leave(completed):
-                    self._room_changed.notify_all()
-        for call in completed:
-            if call.trace is not None:
-                call.end_trace(call.error)
-            if call.error is None:
-                call.future.set_result(call.result)
-            else:
-                call.future.set_exception(call.error)
-
-    def _deliver_rest(self) -> None:
-        """Leave nobody waiting: a store that stops tells every call what is known of it."""
-        self.session.abandon()
-        self._deliver(self.session.take(now_us()))
-        self._drop_inbox()
+        if work.completed:
+            with self._changed:
+                if self._room.leave(work.completed):
+                    self._changed.notify_all()
+        for call in work.completed:
+            self._callers.tell(call)
 
     def _drop_inbox(self) -> None:
         while self._inbox:
             call = self._inbox.popleft()
             if isinstance(call, Call):
-                call.error = Closed(f"{call.what()}: {self._closed or 'the store is closed'}; nothing was sent")
-                self._end([call])
+                call.error = Closed(f"{call.what()}: {self._closed}; nothing was sent")
+                self._callers.tell(call)
 
     def _opened(self, link: Link) -> None:
         for polled in (link.dealer, link.monitor):

@@ -76,8 +76,7 @@ class Group(Iterator[Delivery]):
         self._timeout_us = timeout_us
         self._changed = threading.Condition()
         self._desk = Desk(self._changed, now_us, self._changed.notify_all, engine.tell, engine.check_process)
-        engine.tell(partial(engine.session.groups.join, who, self._desk))
-        engine.check_open()  # again: a store that closes meanwhile has passed over what it was told
+        engine.attend(self._desk, partial(engine.session.groups.join, who, self._desk))
 
     @property
     def name(self) -> str:

@@ -11,12 +11,14 @@ import random
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import zmq
 
 from rewind.append import Append
+from rewind.callers import Callers, Consumer
 from rewind.connections import Work
 from rewind.engine import hand_on, now_us
 from rewind.errors import Closed, InvalidArgument, RewindError
@@ -39,6 +41,7 @@ class LoopEngine:
         self.session = Session(addresses, program, random.random)
         self._pid = current_pid()
         self._closed = ""  # why no calls are taken any more
+        self._callers = Callers()
         self._room = Room()
         self._waiting_for_room: deque[asyncio.Future[None]] = deque()
         self._drained: asyncio.Future[None] | None = None  # told when no append is under way any more
@@ -78,6 +81,7 @@ class LoopEngine:
             call.end_trace(error)
             raise
         call.future = self._loop.create_future()
+        self._callers.add(call)
         if type(call) is Append:
             self._room.enter(call)
             self.session.append(call, now_us())
@@ -93,6 +97,12 @@ class LoopEngine:
             news(now_us())
             self._schedule()
 
+    def attend(self, consumer: Consumer, begin: Callable[[int], None]) -> None:
+        """Call `begin` with the time for a consumer, who is told when the store ends."""
+        self.check_open()
+        self._callers.attend(consumer)
+        self.tell(begin)
+
     def has_room(self) -> bool:
         """Whether an append may begin."""
         return self._room.is_free()
@@ -103,6 +113,7 @@ class LoopEngine:
         try:
             async with asyncio.timeout(append.timeout_us / 1e6):
                 while not self._room.is_free():
+                    self.check_open()
                     room = self._loop.create_future()
                     self._waiting_for_room.append(room)
                     await room
@@ -110,7 +121,7 @@ class LoopEngine:
             overloaded = self._room.overloaded(append)
             append.end_trace(overloaded)
             raise overloaded from None
-        except asyncio.CancelledError as error:
+        except (asyncio.CancelledError, RewindError) as error:
             append.end_trace(error)
             raise
 
@@ -124,6 +135,7 @@ class LoopEngine:
             return
         self.check_here()
         self._closed = "the store is closed; connect again"
+        self._wake_waiting()
         try:
             if self.session.writing:
                 self._drained = self._loop.create_future()
@@ -136,13 +148,33 @@ class LoopEngine:
                 self._stop()
 
     def _stop(self) -> None:
-        if self._drained is not None and not self._drained.done():
-            self._drained.set_result(None)
-        self.session.abandon()
-        self._deliver(self.session.take(now_us()))
-        if self._timer is not None:
-            self._timer.cancel()
-        self._sockets.close()
+        with self._closing_if_it_breaks():
+            self.session.abandon()
+            self._deliver(self.session.take(now_us()))
+        if not self._sockets.closed:
+            self._end_all()
+
+    @contextmanager
+    def _closing_if_it_breaks(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception:
+            logger.exception("the client broke down; its store is closed")
+            self._closed = "the store broke down, see the log; connect again"
+            if not self._sockets.closed:
+                self._end_all()
+
+    def _end_all(self) -> None:
+        """Leave nobody waiting and nothing open, whatever the session is worth by now."""
+        try:
+            self._callers.end_all(self._closed)
+            self._wake_waiting()
+            if self._drained is not None and not self._drained.done():
+                self._drained.set_result(None)
+            if self._timer is not None:
+                self._timer.cancel()
+        finally:
+            self._sockets.close()
 
     # ── on the loop ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -156,12 +188,8 @@ class LoopEngine:
         self._turn_due = False
         if self._sockets.closed:
             return
-        try:
+        with self._closing_if_it_breaks():
             self._step()
-        except Exception:
-            logger.exception("the client broke down; its store is closed")
-            self._closed = "the store broke down, see the log; connect again"
-            self._stop()
 
     def _step(self) -> None:
         time_us = now_us()
@@ -180,14 +208,16 @@ class LoopEngine:
     def _readable(self, link: Link) -> None:
         if self._links.get(link.address) is not link:
             return
-        if self._sockets.drain(link, now_us()) == DRAIN_MESSAGES_MAX:
-            self._loop.call_soon(self._readable, link)
+        with self._closing_if_it_breaks():
+            if self._sockets.drain(link, now_us()) == DRAIN_MESSAGES_MAX:
+                self._loop.call_soon(self._readable, link)
         self._schedule()
 
     def _monitored(self, link: Link) -> None:
         if self._links.get(link.address) is not link:
             return
-        self._sockets.drain_monitor(link, now_us())
+        with self._closing_if_it_breaks():
+            self._sockets.drain_monitor(link, now_us())
         self._schedule()
 
     def _set_timer(self, time_us: int) -> None:
@@ -208,17 +238,13 @@ class LoopEngine:
         hand_on(work)
         self._room.leave(work.completed)
         for call in work.completed:
-            if call.trace is not None:
-                call.end_trace(call.error)
-            future = call.future
-            if future.done():  # its task was cancelled; what it began goes on
-                continue
-            if call.error is None:
-                future.set_result(call.result)
-            else:
-                future.set_exception(call.error)
-        while self._waiting_for_room and self._room.is_free():
-            # All of them: each looks again, and the rest come back.
+            self._callers.tell(call)
+        if self._room.is_free():
+            self._wake_waiting()
+
+    def _wake_waiting(self) -> None:
+        # All of them: each looks again, and the rest come back.
+        while self._waiting_for_room:
             waiter = self._waiting_for_room.popleft()
             if not waiter.done():
                 waiter.set_result(None)

@@ -1,7 +1,8 @@
 """Reading a stream, without input and output: which chunk to ask for next, and which events of it were asked for.
 
 Chunks hold whole appends, so their ends may reach beyond what is wanted; events are cut to `after`, `limit` and
-`reverse` here, and checked to follow one another without a hole.
+`reverse` here, and checked to follow one another without a hole. Where any replica may answer, the first says how far
+the others must have got to go on: so a read has all that was there when it began.
 """
 
 from rewind.errors import ProtocolError
@@ -69,22 +70,26 @@ class StreamRead:
         )
 
     def take(self, chunk: Chunk) -> list[Event]:
-        """Return the events of a chunk that were asked for, in order. Raises `ProtocolError`."""
-        self._seen = max(self._seen, chunk.position)
-        events: list[Event] = []
-        for stored in chunk.appends:
-            events.extend(self._events(stored))
-        if self._left is not None:
-            events = events[: self._left]
-            self._left -= len(events)
+        """Return the events of a chunk that were asked for, in order. After a `ProtocolError` it is as if none came."""
+        events = [event for stored in chunk.appends for event in self._events(stored)][: self._left]
         if events:
             self._check_order(events)
-            self._last = events[-1].version
-        elif chunk.more and not self._reverse:
+        elif chunk.more and (self._last is not None or not self._reverse):
             raise ProtocolError(f"reading stream {self._stream!r}: a node said there is more and sent none; try again")
+        if self._last is None:
+            self._begin(chunk)
+        if events:
+            self._last = events[-1].version
+        if self._left is not None:
+            self._left -= len(events)
+        self._seen = max(self._seen, chunk.position)
         first = self._after + 1 if self._reverse else None
         self._ended = not chunk.more or not events or self._left == 0 or self._last == first
         return events
+
+    def _begin(self, chunk: Chunk) -> None:
+        """Note that whoever answers from now on must have got as far: one that lags would say there is no more."""
+        self._view = View(self._view.fresh, max(self._view.at_least, chunk.position))
 
     def _events(self, append: StoredAppend) -> list[Event]:
         ids, types, datas, metadatas = append.events

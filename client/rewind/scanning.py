@@ -80,22 +80,27 @@ class ContextRead:
         )
 
     def take(self, partition: int, chunk: Range) -> None:
-        """Take in a chunk. Raises `ProtocolError`."""
-        self._under_way -= 1
-        if partition not in self._newest:
-            self._begin(partition, chunk)
+        """Take in a chunk. After a `ProtocolError` it is as if none came: put it back, or take another."""
         asked = self._through[partition]
         if asked is not None and chunk.after != asked:
             raise ProtocolError(
                 f"{self._what(partition)}: a node answered from position {chunk.after} on, not {asked}; try again"
             )
-        self._through[partition] = chunk.through
-        ended = self._has_ended(partition, chunk.through)
+        ended = self._has_ended(partition, chunk)
         if not ended and chunk.through == chunk.after:
             raise ProtocolError(f"{self._what(partition)}: a node sent nothing where there is more; try again")
+        self._under_way -= 1
+        if partition not in self._newest:
+            self._begin(partition, chunk)
+        self._through[partition] = chunk.through
         if not ended:
             self._turns.append(partition)
         self._cursor.enter(chunk.rows, None if self._reverse else chunk.through)
+
+    def put_back(self, partition: int) -> None:
+        """Take in that a chunk will not come: it is to be asked for again, before others."""
+        self._under_way -= 1
+        self._turns.appendleft(partition)
 
     def _begin(self, partition: int, chunk: Range) -> None:
         """Note where the read ends, and that whoever answers from now on must have got there."""
@@ -105,10 +110,10 @@ class ContextRead:
         if self._reverse:
             self._cursor.positions[partition] = max(chunk.after, self._lowest[partition])
 
-    def _has_ended(self, partition: int, through: int) -> bool:
+    def _has_ended(self, partition: int, chunk: Range) -> bool:
         if self._reverse:
-            return through <= self._lowest[partition]
-        return through >= self._newest[partition]
+            return chunk.through <= self._lowest[partition]
+        return chunk.through >= self._newest.get(partition, chunk.position)
 
     def _what(self, partition: int) -> str:
         return f"reading partition {partition}"

@@ -28,8 +28,7 @@ class Subscription(Iterator[Event]):
         self._inbox = Inbox(tail.origin, tail.positions, lambda batch: engine.tell(partial(feeds.consumed, batch)))
         self._waiting = _Waiting(self._inbox)
         tail.consumer = self._waiting
-        engine.tell(partial(feeds.add, tail))
-        engine.check_open()  # again: a store that closes meanwhile has passed over what it was told
+        engine.attend(self._waiting, partial(feeds.add, tail))
 
     @property
     def checkpoint(self) -> str:

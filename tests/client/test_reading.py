@@ -10,6 +10,7 @@ from rewind.errors import ProtocolError
 from rewind.events import ANY, NewEvent
 from rewind.inquiries import Chunk, Names, View
 from rewind.listing import StreamList
+from rewind_cluster.client_messages import CLIENT_CODEC, Code, Failed, ReadStream, StreamIs, pack_chunk
 
 
 def fill(lab: Any, *sizes: int) -> None:
@@ -77,6 +78,36 @@ def test_a_node_that_promises_more_and_sends_nothing_is_not_the_end(lab: Any) ->
 
     with pytest.raises(ProtocolError):
         read.take(Chunk([], 0, more=True))
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_read_of_any_replica_goes_on_only_where_all_is_that_was_there_when_it_began(
+    lab: Any, monkeypatch: pytest.MonkeyPatch, reverse: bool
+) -> None:
+    monkeypatch.setattr(reading, "CHUNK_EVENTS_MAX", 1)
+    fill(lab, *[1] * 10)
+    begun_at: list[Any] = []
+    waited = []
+
+    def lag(node: Any, message: Any) -> list[Any] | None:
+        """Let the node that gave the first chunk be at position 10, and all others have no events yet."""
+        if not isinstance(message, ReadStream):
+            return None
+        begun_at.append(node)
+        if node is begun_at[0]:
+            return None
+        if message.at_least:
+            waited.append(node)
+            return [Failed(message.request, Code.NOT_READY, "position 10 did not come in time", "", 0)]
+        return [[CLIENT_CODEC.encode(StreamIs(message.request, 0, 0, more=False)), pack_chunk([])]]
+
+    for node in lab.cluster.nodes:
+        node.answer = lambda message, _, node=node: lag(node, message)
+    got = versions(lab, reverse=reverse, consistency="any")
+
+    assert sorted(got, reverse=reverse) == got
+    assert len(got) == 10
+    assert waited
 
 
 def test_a_token_of_a_read_tells_what_was_seen(lab: Any) -> None:

@@ -405,4 +405,4 @@ class Leadership:
             for sequence in range(first, last + 1):
                 self._outbox.answer(burst, [sequence, Code.OPEN, why])
         for client, request in (*(each for waiters in waiting for each in waiters.sessions), *self._opening):
-            self._outbox.send(client, Failed(request, Code.NOT_LEADER, why, "", 0))
+            self._outbox.send(client, Failed(request, Code.OPEN, why, "", 0))

@@ -377,8 +377,9 @@ class Leadership:
     def judge_ready(self, applied: int) -> None:
         """Answer, or log, the refusals that have waited long enough."""
         runs = StoredRuns()  # an import that is repeated asks for one after the other
-        for judgement in self._judging.take_ready(applied):
+        for judgement in self._judging.ready(applied):
             answer = judgement.verdict(self._reader, runs)
+            self._judging.end(judgement)  # only now: damage that a verdict meets leaves it and the rest to `resign`
             tail = self._overlay.session(judgement.session)
             refused = answer[1] == Code.WRONG_VERSION
             if refused and judgement.open and tail is not None and not self._raft.transferring:

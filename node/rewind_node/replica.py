@@ -66,7 +66,7 @@ class Replica(ABC):
 
     @abstractmethod
     def lead(self) -> None:
-        """Begin to lead: everything committed has been applied."""
+        """Begin to lead: everything committed has been applied, and what the log holds beyond is short."""
 
     @abstractmethod
     def resign(self) -> None:
@@ -137,9 +137,19 @@ class Replica(ABC):
             self._led_term = 0
             self.resign()
             self._fail_fresh_reads("the partition's leader has changed")
-        if not self._led_term and self.raft.role is Role.LEADER and self.applied >= self.raft.commit:
+        if not self._led_term and self.raft.role is Role.LEADER and self._may_lead:
             self._led_term = self.raft.term
             self.guard(self.lead)
+
+    @property
+    def _may_lead(self) -> bool:
+        """Whether what is committed has been applied, and the tail of the log beyond it is short.
+
+        A tail that a follower has in memory is what its leader had under way. Who was started or repaired since may
+        hold much more, of which it does not know yet that it is committed; an entry of its own term tells.
+        """
+        tail_in_memory = self.raft.log.first_cached <= self.applied + 1
+        return self.applied >= self.raft.commit and (tail_in_memory or self.raft.committed_in_term)
 
     def heard(self, sender: ReplicaId, node: str) -> None:
         """Note the node of a replica that the membership here does not name yet, so that it can be answered."""

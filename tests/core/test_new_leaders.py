@@ -1,5 +1,7 @@
 """When an elected replica begins to take requests: at once, unless it has yet to apply what it holds."""
 
+import pytest
+
 from rewind_cluster.raft import Role
 from rewind_node import replica as replica_module
 
@@ -40,3 +42,52 @@ def test_a_replica_that_was_started_with_much_to_apply_takes_requests_when_it_ha
     assert new.applied > last_index
     client.hello(host)
     assert client.version("order-1") == 20
+
+
+@pytest.fixture
+def slow_to_apply(monkeypatch):
+    """Let replicas apply an entry a turn, and call five left to apply much."""
+    monkeypatch.setattr(replica_module, "APPLY_BYTES_MAX", 1)
+    monkeypatch.setattr(replica_module, "BEHIND_ENTRIES_MAX", 5)
+
+
+def written(cluster, named, count):
+    """Append so often to a stream, and return its partition."""
+    client = cluster.client()
+    for number in range(count):
+        client.append("order-1", named(f"e{number}"), number)
+    return cluster.partition_of("order-1")
+
+
+@pytest.mark.usefixtures("slow_to_apply")
+def test_a_replica_that_is_elected_with_much_to_apply_hands_over(cluster, named):
+    partition = written(cluster, named, 100)
+    old = cluster.leader(partition)
+    behind = next(host for host in cluster.hosts if host is not old)
+    behind.crash()
+    behind.start()
+    started_us = cluster.now_us
+    replica = behind.core.replicas[partition]
+    leader = old.core.replicas[partition].raft
+    cluster.until(lambda: leader.progress(replica.raft.replica).heard_us > started_us)
+    leader.transfer(replica.raft.replica, cluster.now_us)
+
+    cluster.until(lambda: elected(cluster, partition) is replica)
+    cluster.until(lambda: (new := elected(cluster, partition)) and new.leading)
+
+    assert elected(cluster, partition) is not replica
+    assert replica.applied < replica.raft.commit - 5
+
+
+@pytest.mark.usefixtures("slow_to_apply")
+def test_replicas_that_all_have_much_to_apply_do_not_pass_leadership_round(cluster, named):
+    partition = written(cluster, named, 200)
+    term = cluster.leader(partition).core.replicas[partition].raft.term
+    for host in cluster.hosts:
+        host.crash()
+    for host in cluster.hosts:
+        host.start()
+
+    leader = cluster.until(lambda: (new := elected(cluster, partition)) and new.leading and new)
+
+    assert leader.raft.term <= term + 10

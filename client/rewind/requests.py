@@ -1,7 +1,7 @@
 """Requests: everything that is asked of a node except appends, what counts as its answer, and what a refusal means.
 
 All of them may be repeated, elsewhere or at the same node, until their deadline. Which `Failed` codes are worth a
-repeat is one table here.
+repeat is one table here. A refusal speaks of one copy: that a write was refused is said only when every copy was.
 """
 
 from collections.abc import Callable, Sequence
@@ -175,7 +175,12 @@ class Request(Call):
         final = FINAL_ERRORS.get(failed.code)
         if final is None or failed.code in self.patient_with:
             return False
-        self.error = final(f"{self._text}: {failed.text or Code(failed.code).name.lower()}")
+        refusal = f"{self._text}: {failed.text or Code(failed.code).name.lower()}"
+        if self.kind is Kind.WRITE and self.unanswered:
+            text = f"{refusal}; but an earlier copy got no answer and may have taken effect: look, then try again"
+            self.error = OutcomeUnknown(text)
+        else:
+            self.error = final(refusal)
         return True
 
     def abandon(self) -> None:

@@ -4,7 +4,7 @@ A connection is its state from `Hello` on. A message without a state gets only `
 state with an error, never the node.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
 from rewind_cluster.batches import AppendRun, unpack_runs
@@ -35,7 +35,7 @@ from rewind_cluster.client_messages import (
 )
 from rewind_cluster.errors import ClusterError, ProtocolError, TooLargeError
 from rewind_cluster.names import CLUSTER_ID_SHOWN_MAX, CONTROL, check_context_name, check_stream_name
-from rewind_cluster.ranges import Consumed, GetPosition, ReadAll, Subscribe, Unsubscribe
+from rewind_cluster.ranges import Consumed, ReadAll, Subscribe, Unsubscribe
 from rewind_cluster.wire import PROTOCOL_VERSIONS, TEXT_BYTES_MAX
 from rewind_node.connections import Burst, Client, Frames
 from rewind_node.data_partition import DataPartition, Read
@@ -43,13 +43,13 @@ from rewind_node.group_protocol import GroupProtocol, GroupRequest
 from rewind_node.selecting import Selection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from rewind_node.node import Node
 
 REQUEST_BYTES_MAX = 64 * 1024  # of a header: its largest texts are a few names of 4,096 characters, less than 20 KB
 CLIENTS_MAX = 4096  # connections with a state; a process of an application needs one
 DEADLINE_AHEAD_MAX_US = 3600 * 1_000_000  # no request occupies a queue for longer than an hour
+
+Handler = Callable[[Client, Any, Frames], None]
 
 
 class ClientProtocol:
@@ -59,21 +59,17 @@ class ClientProtocol:
         self._node = node
         self._clients: dict[bytes, Client] = {}
         self._groups = GroupProtocol(node, self._fail)
-        self._handlers: dict[type[Any], Callable[[Client, Any, Frames], None]] = {
+        self._handlers: dict[type[Any], Handler] = {
             Ping: self._ping,
             GetMap: self._get_map,
             GetStatus: self._get_status,
-            FindContext: self._find_context,
-            CreateContext: self._create_context,
-            ListContexts: self._list_contexts,
-            OpenSession: self._open_session,
+            FindContext: self._in_time(self._find_context),
+            CreateContext: self._in_time(self._create_context),
+            ListContexts: self._in_time(self._list_contexts),
+            OpenSession: self._in_time(self._open_session),
             AppendBatch: self._append,
-            ReadStream: self._read,
-            GetVersion: self._read,
-            ListStreams: self._read,
-            ReadAll: self._read,
-            GetPosition: self._read,
-            **dict.fromkeys(get_args(GroupRequest), self._group),
+            **dict.fromkeys(get_args(Read), self._in_time(self._read)),
+            **dict.fromkeys(get_args(GroupRequest), self._in_time(self._group)),
             Subscribe: lambda client, message, _: node.subscriptions.subscribe(client, message),
             Consumed: lambda client, message, _: node.subscriptions.consumed(client, message),
             Unsubscribe: lambda client, message, _: node.subscriptions.unsubscribe(client, message),
@@ -162,6 +158,23 @@ class ClientProtocol:
         )
         node.outbox.send(client, welcome)
 
+    # Deadlines.
+
+    def _past(self, deadline_us: int) -> bool:
+        now_us = self._node.now_us
+        return not now_us <= deadline_us <= now_us + DEADLINE_AHEAD_MAX_US
+
+    def _in_time(self, handler: Handler) -> Handler:
+        """Return the handler of a request that is looked at only if it arrives before its deadline."""
+
+        def handle(client: Client, message: Any, frames: Frames) -> None:
+            if self._past(message.deadline_us):
+                self._fail(client, message.request, Code.DEADLINE_PAST, "the request arrived after its deadline")
+            else:
+                handler(client, message, frames)
+
+        return handle
+
     # Requests about the node and the map.
 
     def _ping(self, client: Client, message: Ping, _frames: Frames) -> None:
@@ -222,9 +235,7 @@ class ClientProtocol:
 
     def _open_session(self, client: Client, message: OpenSession, _frames: Frames) -> None:
         replica = self._data_partition(message.partition)
-        if self._past(message.deadline_us):
-            self._fail(client, message.request, Code.DEADLINE_PAST, "the request arrived after its deadline")
-        elif replica is None or not replica.open_session(client, message):
+        if replica is None or not replica.open_session(client, message):
             text = f"this node does not lead partition {message.partition}"
             self._fail(client, message.request, Code.NOT_LEADER, text, message.partition)
         else:
@@ -234,18 +245,12 @@ class ClientProtocol:
         replica = self._data_partition(message.partition)
         if replica is None:
             self._fail_without_replica(client, message.request, message.partition)
-        elif self._past(message.deadline_us):
-            self._fail(client, message.request, Code.DEADLINE_PAST, "the request arrived after its deadline")
         else:
             self._groups.take(client, message, replica)
 
     def _fail_without_replica(self, client: Client, request: int, partition: int) -> None:
         code = Code.DAMAGED if partition in self._node.infirmary.repairs else Code.NOT_READY
         self._fail(client, request, code, "no sound replica of the partition is here", partition)
-
-    def _past(self, deadline_us: int) -> bool:
-        now_us = self._node.now_us
-        return not now_us <= deadline_us <= now_us + DEADLINE_AHEAD_MAX_US
 
     def _append(self, client: Client, batch: AppendBatch, frames: Frames) -> None:
         node = self._node
@@ -282,8 +287,6 @@ class ClientProtocol:
             return
         if replica is None:
             self._fail_without_replica(client, message.request, message.partition)
-        elif self._past(message.deadline_us):
-            self._fail(client, message.request, Code.DEADLINE_PAST, "the request arrived after its deadline")
         elif message.fresh and not replica.leading:
             text = f"this node does not lead partition {message.partition}"
             self._fail(client, message.request, Code.NOT_LEADER, text, message.partition)

@@ -48,6 +48,7 @@ class ControlPartition(Replica):
         self._clock = clock
         self._outbox = outbox
         self._creating: list[tuple[Client, CreateContext]] = []
+        self._proposed_name = ""  # of the context that was proposed last, which may stand in the log
         self._nodes: dict[str, NodeInfo] = {}
         self._proposed_index = 0
         self.guard(self._replay)
@@ -138,10 +139,12 @@ class ControlPartition(Replica):
         self._proposed_index = self.raft.log.last_index
 
     def resign(self) -> None:
-        """Answer those whose contexts were not created."""
+        """Answer all who wait for a context; one that was proposed may yet be created."""
+        self._answer_existing()
         creating, self._creating = self._creating, []
         for client, message in creating:
-            self._outbox.send(client, Failed(message.request, Code.NOT_LEADER, "partition 0 changed its leader", "", 0))
+            code = Code.OPEN if message.name == self._proposed_name else Code.NOT_LEADER
+            self._outbox.send(client, Failed(message.request, code, "partition 0 changed its leader", "", 0))
 
     def close_turn(self, wall_us: int) -> None:
         """Propose one change of the map at a time: each is judged on all before it, applied."""
@@ -176,6 +179,7 @@ class ControlPartition(Replica):
             del self._creating[0]
             self._outbox.send(client, Failed(message.request, Code.INVALID, str(error), "", 0))
             return
+        self._proposed_name = message.name
         self._propose(record, wall_us)
 
     def _propose_node(self, wall_us: int) -> None:

@@ -211,10 +211,11 @@ class GroupDesk:
             self._answer(each.client, each.message, each.key, outcome, index)
 
     def resign(self) -> None:
-        """Tell all who wait that this replica leads no more; what they asked for may or may not be taken."""
-        for waiting in (*self._logged.values(), self._gathered):
+        """Tell all who wait that this replica leads no more; what stands in the log may yet be committed."""
+        logged = [each for waiting in self._logged.values() for each in waiting]
+        for code, waiting in ((Code.OPEN, logged), (Code.NOT_LEADER, self._gathered)):
             for each in waiting:
-                self._fail(each.client, each.message, Code.NOT_LEADER, "the partition's leader has changed; ask again")
+                self._fail(each.client, each.message, code, "the partition's leader has changed; ask again")
 
     # Answers.
 

@@ -106,14 +106,15 @@ class Judging:
             judgement.round, judgement.after = number, last_index
         self._fresh = []
 
-    def take_ready(self, applied: int) -> list[Judgement]:
-        """Return the judgements that have waited long enough, and forget them."""
-        ready = [j for j in self._judgements.values() if 0 < j.round <= self.round and j.after <= applied]
-        for judgement in ready:
-            del self._judgements[judgement.session, judgement.sequence]
+    def ready(self, applied: int) -> list[Judgement]:
+        """Return the judgements that have waited long enough."""
+        return [j for j in self._judgements.values() if 0 < j.round <= self.round and j.after <= applied]
+
+    def end(self, judgement: Judgement) -> None:
+        """End a judgement: its verdict is known."""
+        del self._judgements[judgement.session, judgement.sequence]
         if not self._judgements:
             self._highest.clear()
-        return ready
 
     def resign(self) -> list[Waiter]:
         """Return all who wait, now that this replica leads no more."""

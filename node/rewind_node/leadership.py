@@ -377,8 +377,9 @@ class Leadership:
     def judge_ready(self, applied: int) -> None:
         """Answer, or log, the refusals that have waited long enough."""
         runs = StoredRuns()  # an import that is repeated asks for one after the other
-        for judgement in self._judging.take_ready(applied):
+        for judgement in self._judging.ready(applied):
             answer = judgement.verdict(self._reader, runs)
+            self._judging.end(judgement)  # only now: damage that a verdict meets leaves it and the rest to `resign`
             tail = self._overlay.session(judgement.session)
             refused = answer[1] == Code.WRONG_VERSION
             if refused and judgement.open and tail is not None and not self._raft.transferring:
@@ -405,4 +406,4 @@ class Leadership:
             for sequence in range(first, last + 1):
                 self._outbox.answer(burst, [sequence, Code.OPEN, why])
         for client, request in (*(each for waiters in waiting for each in waiters.sessions), *self._opening):
-            self._outbox.send(client, Failed(request, Code.NOT_LEADER, why, "", 0))
+            self._outbox.send(client, Failed(request, Code.OPEN, why, "", 0))

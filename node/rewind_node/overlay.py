@@ -1,7 +1,7 @@
 """The uncommitted tail of a leader's log, laid over the applied state.
 
 An append is judged against versions, positions and sessions as they will be once all that is in the log has been
-committed. The overlay is built from the log when a replica is elected, grows with each entry that it proposes, and
+committed. The overlay is built from the log when a replica begins to lead, grows with each entry that it proposes, and
 shrinks with each that is applied. A leader never truncates its own log, so the overlay dies with the term and is never
 cut back.
 """

@@ -9,9 +9,9 @@ from rewind_cluster.raft_messages import ReplicaId
 from rewind_node.control_partition import ControlPartition
 from rewind_node.data_partition import DataPartition
 from rewind_node.repair import DROP_ROWS
-from rewind_node.replica import Replica, first_state
+from rewind_node.replica import Replica
 from rewind_node.space import has_space
-from rewind_node.store import Store
+from rewind_node.store import ReplicaState, Store
 
 if TYPE_CHECKING:
     from rewind_node.node import Node
@@ -20,7 +20,21 @@ if TYPE_CHECKING:
 def create_replica(store: Store, partition: int, replica: ReplicaId, membership: Membership) -> None:
     """Put a replica without a log into the store, uncommitted there."""
     store.create_partition(partition)
-    store.put_replica_state(partition, first_state(replica, membership))
+    store.put_replica_state(partition, _first_state(replica, membership))
+
+
+def _first_state(replica: int, membership: Membership) -> ReplicaState:
+    """Return the state of a replica that has no log yet."""
+    return ReplicaState(
+        replica=replica,
+        term=0,
+        vote=0,
+        applied=0,
+        membership=membership.pack(),
+        membership_index=0,
+        previous_membership=b"",
+        previous_index=0,
+    )
 
 
 def create_founding_replicas(store: Store, founding: Founding, node_id: str) -> None:

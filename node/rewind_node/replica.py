@@ -20,6 +20,7 @@ from rewind_node.store import ReplicaState, Store
 
 APPLY_BYTES_MAX = 4 * 1024 * 1024  # of entries applied in one turn: a replica that catches up must not stall the others
 READS_MAX = 10_000  # waiting at one replica; beyond it reads are refused as `OVERLOADED`
+BEHIND_ENTRIES_MAX = 10_000  # to apply at an elected replica: half a second, in which another would lead since long
 TAIL_SLICE_BYTES = 4 * 1024 * 1024
 REPAIR_BYTES_MAX = 1024 * 1024
 REPAIR_ENTRIES_MAX = 512
@@ -55,6 +56,7 @@ class Replica(ABC):
         self._reads: list[PendingRead] = []
         self._reads_left = False  # more of them can be served, in the next turn
         self._led_term = 0
+        self._stepped_aside = False
         self.senders: dict[ReplicaId, str] = {}  # nodes of members that the membership here does not name yet
 
     # What subclasses say.
@@ -65,7 +67,7 @@ class Replica(ABC):
 
     @abstractmethod
     def lead(self) -> None:
-        """Begin to lead: everything committed has been applied."""
+        """Begin to lead: everything committed has been applied, and what the log holds beyond is short."""
 
     @abstractmethod
     def resign(self) -> None:
@@ -136,9 +138,28 @@ class Replica(ABC):
             self._led_term = 0
             self.resign()
             self._fail_fresh_reads("the partition's leader has changed")
-        if not self._led_term and self.raft.role is Role.LEADER and self.applied >= self.raft.commit:
+        if not self._led_term and self.raft.role is Role.LEADER and self._may_lead:
             self._led_term = self.raft.term
             self.guard(self.lead)
+
+    @property
+    def _may_lead(self) -> bool:
+        """Whether what is committed has been applied, and the tail of the log beyond it is short.
+
+        A tail that a follower has in memory is what its leader had under way. Who was started or repaired since may
+        hold much more, of which it does not know yet that it is committed; an entry of its own term tells.
+        """
+        tail_in_memory = self.raft.log.first_cached <= self.applied + 1
+        return self.applied >= self.raft.commit and (tail_in_memory or self.raft.committed_in_term)
+
+    def _step_aside(self, now_us: int) -> None:
+        """Hand over, if elected with much to apply: another voter may be able to lead at once.
+
+        It is done once: replicas that all have much to apply must not pass it round.
+        """
+        is_behind = self.raft.committed_in_term and self.raft.commit - self.applied > BEHIND_ENTRIES_MAX
+        if is_behind and not self._led_term and not self._stepped_aside:
+            self._stepped_aside = self.raft.transfer(None, now_us)
 
     def heard(self, sender: ReplicaId, node: str) -> None:
         """Note the node of a replica that the membership here does not name yet, so that it can be answered."""
@@ -174,6 +195,7 @@ class Replica(ABC):
         owes = any(output.writes for output in self._owed)
         self._guard_owed(self._put_log)
         self.apply()
+        self._step_aside(now_us)
         self.guard(self.settle_refusals)
         if self.damage is None:
             self.guard(lambda: self.checkpoint(now_us))
@@ -348,20 +370,6 @@ def pack_memberships(state: ReplicaState, raft: Raft) -> ReplicaState:
         membership_index=raft.membership_index,
         previous_membership=b"" if previous is None else previous.pack(),
         previous_index=raft.previous_index,
-    )
-
-
-def first_state(replica: int, membership: Membership) -> ReplicaState:
-    """Return the state of a replica that has no log yet."""
-    return ReplicaState(
-        replica=replica,
-        term=0,
-        vote=0,
-        applied=0,
-        membership=membership.pack(),
-        membership_index=0,
-        previous_membership=b"",
-        previous_index=0,
     )
 
 

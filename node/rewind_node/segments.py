@@ -1,7 +1,7 @@
 """One segment of a partition's streams: how it is written, merged from others, and known.
 
-A segment is written in slices, rows ascending, then its filter; it counts once `SegmentWriter.publish` has put its row
-into table `segments`. See `rewind_node.stream_segments` for what segments are there for.
+A segment is written in slices, rows ascending, then its filter; it counts once `Catalogue.add` has put its row into
+table `segments`. See `rewind_node.stream_segments` for what segments are there for.
 """
 
 from bisect import bisect_right

@@ -194,11 +194,6 @@ class Store:
         row = self._position_at(partition, context, layout.U64_MAX)
         return row.last_position if row else 0
 
-    def index_of_position(self, partition: int, context: int, position: int) -> int | None:
-        """Return the index of the entry that holds a position, or None."""
-        row = self._position_at(partition, context, position)
-        return row.index if row and position <= row.last_position else None
-
     def position_rows(
         self, partition: int, context: int, position: int, *, reverse: bool = False
     ) -> Iterator[PositionRow]:
@@ -212,17 +207,6 @@ class Store:
             start = space + U64.pack(row.first_position if row and row.last_position >= position else position)
         for key, value in self.engine.scan(layout.POSITIONS, start, stop, reverse=reverse):
             yield layout.unpack_position(key, value)
-
-    def contexts(self, partition: int) -> list[int]:
-        """Return the contexts that have events in a partition."""
-        contexts: list[int] = []
-        start, stop = layout.partition_range(partition)
-        while (pair := next(self.engine.scan(layout.POSITIONS, start, stop), None)) is not None:
-            layout.unpack_position(*pair)
-            _, context = layout.SPACE.unpack_from(pair[0])
-            contexts.append(context)
-            start = layout.space_end(partition, context)
-        return contexts
 
     def _position_at(self, partition: int, context: int, position: int) -> PositionRow | None:
         """Return the last row of a context whose first position is not beyond `position`."""

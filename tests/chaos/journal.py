@@ -56,7 +56,7 @@ class Journal:
 
     def answered(self, client: int, index: int, said: GroupSaid) -> None:
         """Write down the answer to it."""
-        self.write("answered", client, index, said.ended_us, said.taken, said.epoch, said.attempts)
+        self.write("answered", client, index, said.ended_us, said.taken, said.epoch, said.attempts, said.refused)
 
 
 @dataclass(slots=True)
@@ -252,11 +252,11 @@ class _Reader:
         self._said[client, index] = GroupSaid(client, index, context, partition, begun_us, None, unpacked_said(said))
 
     def answered(self, fields: Line) -> None:
-        client, index, ended_us, taken, epoch, attempts = fields
+        client, index, ended_us, taken, epoch, attempts, refused = fields
         said = self._said[client, index]
         who = said.client, said.number, said.context, said.partition, said.begun_us
         told = tuple((position, count) for position, count in attempts)
-        self._said[client, index] = GroupSaid(*who, ended_us, said.said, taken, epoch, told)
+        self._said[client, index] = GroupSaid(*who, ended_us, said.said, taken, epoch, told, refused)
 
 
 def _contents(events: Iterable[Line]) -> tuple[EventContent, ...]:

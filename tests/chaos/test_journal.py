@@ -1,6 +1,7 @@
 """Journals: what a client process has written down is known, whenever it was killed."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from histories.group_history import ACK, GroupSaid, Handed
@@ -92,3 +93,14 @@ def test_what_was_said_to_a_leader_is_known_with_its_answer_or_without(tmp_path:
 
     assert (first.said, first.ended_us, first.taken) == (claim, None, False)
     assert (second.said, second.ended_us, second.epoch, second.attempts) == (claim, 140, 9, ((7, 1),))
+
+
+def test_a_refusal_of_what_was_said_to_a_leader_is_known(tmp_path: Path) -> None:
+    said = GroupSaid(5, 0, 1, 2, 100, None, Claim(1, "mailer", b"m" * 16, 0, 3, 0))
+    journal = Journal(tmp_path / "j")
+    journal.said(5, 0, said)
+    journal.answered(5, 0, replace(said, ended_us=140, refused=True))
+
+    (read_back,) = read(tmp_path / "j").history.said
+
+    assert (read_back.ended_us, read_back.taken, read_back.refused) == (140, False, True)

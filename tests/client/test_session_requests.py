@@ -280,6 +280,37 @@ def test_a_context_whose_creation_got_no_answer_may_be_there(lab: Any) -> None:
     assert type(request.error) is OutcomeUnknown
 
 
+@pytest.mark.parametrize(
+    ("copies", "error"),
+    [
+        ([], OutcomeUnknown),
+        ([Code.OPEN], OutcomeUnknown),
+        ([Code.OPEN, Code.NOT_LEADER], OutcomeUnknown),
+        ([Code.OPEN, Code.NOT_LEADER, Code.CONTEXT_EXISTS], OutcomeUnknown),
+        ([Code.NOT_LEADER, Code.DEADLINE_PAST], Unavailable),
+        ([Code.NOT_LEADER, Code.CONTEXT_EXISTS], InvalidArgument),
+    ],
+)
+def test_that_nothing_was_changed_is_said_only_when_every_copy_was_refused(
+    lab: Any, copies: list[Code], error: type[Exception]
+) -> None:
+    codes = iter(copies)
+
+    def refuse(message: Any, _: Any) -> Any:
+        if not isinstance(message, CreateContext):
+            return None
+        code = next(codes, copies[-1] if copies else None)
+        return [] if code is None else [Failed(message.request, code, "why", "", 0)]
+
+    for node in lab.cluster.nodes:
+        node.answer = refuse
+
+    request = lab.ask(lab.calls.create_context("accounts", False, 1.0))
+
+    assert type(request.error) is error
+    assert ("nothing was changed" in str(request.error)) == (error is Unavailable)
+
+
 def test_a_quiet_client_asks_for_no_maps(lab: Any) -> None:
     for node in lab.cluster.nodes:
         node.hears.clear()

@@ -10,8 +10,10 @@ from rewind_cluster.client_messages import (
     Code,
     CreateContext,
     Failed,
+    FindContext,
     GetStatus,
     Hello,
+    ListContexts,
     ListStreams,
     Ping,
     Refused,
@@ -219,6 +221,21 @@ def test_after_an_open_answer_the_rest_of_an_epoch_is_refused(cluster, named):
 
     assert first[0] == Code.OPEN
     assert second[0] == Code.EPOCH
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields"), [(CreateContext, ("late", False)), (FindContext, ("default",)), (ListContexts, ())]
+)
+def test_a_request_about_contexts_that_arrives_after_its_deadline_is_not_looked_at(cluster, kind, fields):
+    client = cluster.client()
+    leader = cluster.leader(0)
+    client.hello(leader)
+
+    late, _ = client.ask(leader, kind, *fields, cluster.now_us)
+    cluster.turns(300)
+
+    assert late.code == Code.DEADLINE_PAST
+    assert "late" not in leader.core.map.context_numbers
 
 
 def test_contexts_waiting_to_be_created_are_bounded(cluster, monkeypatch):

@@ -228,6 +228,25 @@ def test_damage_of_a_streams_row_is_no_fault_of_the_append_that_meets_it(cluster
     assert partition in leader.core.infirmary.repairs
 
 
+def test_every_append_that_waits_to_be_refused_is_answered_when_one_of_them_meets_damage(cluster, named):
+    client = cluster.client()
+    partition = cluster.partition_of("order-1")
+    client.append("order-1", named("a"), 0, sequence=1)
+    cluster.turns(12_000)
+    restart_all(cluster, client)
+    leader = cluster.leader(partition)
+    log = leader.core.replicas[partition].raft.log
+    (stored,) = (entry for entry in log.slice(1, log.last_index, 1 << 20) if entry.event_count)
+    flip(leader, f"log:{partition}", stored.index.to_bytes(8))
+
+    late = [AppendRequest(number, False, (AppendPart("order-1", 0, named("b")),)) for number in (2, 3, 4)]
+    client.send_append(leader, partition, late)
+    answers = [client.answer(partition, number) for number in (2, 3, 4)]
+
+    assert [answer[0] for answer in answers] == [Code.OPEN] * 3
+    assert partition in leader.core.infirmary.repairs
+
+
 def test_a_node_that_meets_damage_while_it_stores_its_last_checkpoint_stops_all_the_same(cluster, named):
     client = cluster.client()
     partition = cluster.partition_of("order-1")

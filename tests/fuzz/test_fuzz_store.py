@@ -236,10 +236,10 @@ class StoreModel(RuleBasedStateMachine):
     @rule(partition=PARTITIONS, context=CONTEXTS, position=NUMBERS)
     def find_a_position(self, partition: int, context: int, position: int) -> None:
         rows = self.model.positions.get((partition, context), [])
-        holding = [row.index for row in rows if row.first_position <= position <= row.last_position]
+        wanted = [row for row in rows if row.last_position >= position]
 
         assert self.store.position_head(partition, context) == (rows[-1].last_position if rows else 0)
-        assert self.store.index_of_position(partition, context, position) == (holding[0] if holding else None)
+        assert list(self.store.position_rows(partition, context, position)) == wanted
 
     @invariant()
     def holds_what_the_model_holds(self) -> None:
@@ -252,12 +252,13 @@ class StoreModel(RuleBasedStateMachine):
             assert store.log_store(number).last_index() == len(log)
             if log:
                 assert store.log_store(number).entry(len(log)) == log[-1].data
+        for space, rows in model.positions.items():
+            assert list(store.position_rows(*space, 0)) == rows
         for number in PLACES:
             runs = sorted(key for key in model.runs if key[0] == number)
             assert list(store.session_runs(number)) == [model.runs[key] for key in runs]
             groups = sorted(key for key in model.groups if key[0] == number)
             assert list(store.groups(number)) == [GroupRow(*key[1:], model.groups[key]) for key in groups]
-            assert store.contexts(number) == sorted(space for part, space in model.positions if part == number)
 
 
 @pytest.mark.parametrize("engine", ["memory", "lmdb"])

@@ -60,7 +60,8 @@ class GroupSaid:
     """One message to a partition's leader, as the log would record it, and the answer.
 
     `ended_us` is None where no answer came, or one that leaves open what became of it. `taken`: it was said to be
-    taken; else that the claim is over. `epoch` and `attempts` are what an answer to a claim told.
+    taken; `refused`: that nothing was done with this copy of it; else that the claim is over. `epoch` and `attempts`
+    are what an answer to a claim told.
     """
 
     client: int
@@ -73,6 +74,7 @@ class GroupSaid:
     taken: bool = False
     epoch: int = 0
     attempts: tuple[tuple[int, int], ...] = ()
+    refused: bool = False
 
 
 _SAID: dict[str, type[Any]] = {each.__name__: each for each in (Claim, Settle, Reset, Replay)}

@@ -1,7 +1,8 @@
 """Consumer groups against the log: at least once, in order by stream, and nothing counts but what the owner said.
 
 * Every replica's state of a group is what its log leads to (`group_model`).
-* What was said to be taken stands in the log; what was said to be over is over.
+* What was said to be taken stands in the log; what was said to be over is over; what was refused, each copy of it,
+  does not stand there.
 * A member delivers under claims that were granted to it, each event as it stands in the log and matches the filter,
   counted by what has failed before; none that was settled, and of a stream the next only when the one before is.
   Events whose replay was asked for stand outside of that order.
@@ -22,7 +23,7 @@ from histories.logs import StoredEntry, StoredLog
 from histories.scanning import ContextLog
 from histories.stored import Stored
 from histories.violations import Kind, Violation
-from rewind_cluster.group_records import Claim, Operation, Replay, Settle
+from rewind_cluster.group_records import Claim, Delete, Operation, Replay, Settle
 
 
 class Groups:
@@ -53,6 +54,7 @@ class Groups:
         self._check_replicas(replicas)
         for each in self._said:
             self._check_said(each)
+        self._check_refused()
         members = [done for done in members if done.context not in stored.holed]
         for done in members:
             self._check_member(done)
@@ -80,7 +82,7 @@ class Groups:
     def _check_said(self, each: GroupSaid) -> None:
         said = each.said
         key = (said.context, said.group)
-        if each.ended_us is None:
+        if each.ended_us is None or each.refused:
             return
         if isinstance(said, Claim):
             self._found(self._grant_problem(each, key, said), each)
@@ -88,6 +90,15 @@ class Groups:
             self._found(self._settle_problem(each, key, said), each)
         elif said not in self._logged(key):
             self._found((Kind.LOST_ACKNOWLEDGEMENT, f"{said} was said to be done, and does not stand in the log"), each)
+
+    def _check_refused(self) -> None:
+        copies: dict[str, list[GroupSaid]] = {}
+        for each in self._said:
+            copies.setdefault(_as_sent(each.said), []).append(each)
+        logged = {_as_sent(operation) for each in self._model.operations.values() for operation in each}
+        for sent, said in copies.items():
+            if sent in logged and all(each.refused for each in said):
+                self._found((Kind.REFUSED_THEN_APPLIED, f"{sent} was refused, and stands in the log"), *said)
 
     def _logged(self, key: Key) -> list[Operation]:
         return self._model.operations.get(key, [])
@@ -194,6 +205,13 @@ class Groups:
                     f"epoch {reign.usurped} handed out position {last.position} after epoch {reign.epoch} had begun to"
                 )
                 self._found((Kind.FENCING, text), usurped.done, done)
+
+
+def _as_sent(operation: Operation) -> str:
+    """Return an operation without what its leader has added to it, so that those that were sent alike are equal."""
+    if isinstance(operation, Claim | Delete):
+        operation = operation._replace(from_epoch=0)
+    return repr(operation)
 
 
 def _asks_for(operation: Operation, position: int) -> bool:

@@ -60,11 +60,18 @@ def describe(operation: Operation) -> str:
     elif isinstance(operation, MemberDone):
         told = f"member {operation.member} of group {operation.group}: {len(operation.handed)} deliveries"
     elif isinstance(operation, GroupSaid):
-        answer = "no answer" if operation.ended_us is None else "taken" if operation.taken else "the claim is over"
-        told = f"{operation.said}: {answer}"
+        told = f"{operation.said}: {_answer(operation)}"
     else:
         told = _read(operation) if isinstance(operation, ReadDone) else _scan(operation)
     return f"{who}, partition {operation.partition}, context {operation.context}: {told}"
+
+
+def _answer(said: GroupSaid) -> str:
+    if said.ended_us is None:
+        return "no answer"
+    if said.refused:
+        return "refused"
+    return "taken" if said.taken else "the claim is over"
 
 
 def _append(append: AppendDone) -> str:

@@ -186,6 +186,23 @@ PLANTS = (
         in_groups=True,
     ),
     Plant(
+        "what stands in the log told as refused",
+        "a deposed leader tells those whose requests it has logged to ask the new one, as if nothing was done",
+        "the new leader commits them, and their senders believe that nothing was changed",
+        4,
+        ("crashes", "cuts", "elections", "stragglers"),
+        (
+            Change(
+                GroupDesk.resign,
+                """
+                - for code, waiting in ((Code.OPEN, logged), (Code.NOT_LEADER, self._gathered)):
+                + for code, waiting in ((Code.NOT_LEADER, logged), (Code.NOT_LEADER, self._gathered)):
+                """,
+            ),
+        ),
+        in_groups=True,
+    ),
+    Plant(
         "checkpoint at what is settled last",
         "the checkpoint passes over what is not settled",
         "events in hand are skipped when their member dies",

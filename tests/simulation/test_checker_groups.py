@@ -237,6 +237,18 @@ def a_reset_that_was_said_to_be_done_and_is_lost(case: Case) -> None:
     case.say(345, Reset(CONTEXT, GROUP, 0))
 
 
+@breaks(Kind.REFUSED_THEN_APPLIED)
+def a_reset_that_was_refused_and_stands_in_the_log(case: Case) -> None:
+    case.log.append(Reset(CONTEXT, GROUP, 3))
+    case.say(445, case.log[-1], taken=False, refused=True)
+
+
+@breaks(Kind.REFUSED_THEN_APPLIED)
+def a_claim_of_which_each_copy_was_refused_and_one_was_granted(case: Case) -> None:
+    case.said[2] = replace(case.said[2], taken=False, refused=True)
+    case.say(305, claim(SECOND), taken=False, refused=True)
+
+
 @breaks(Kind.PHANTOM)
 def an_event_that_is_not_in_the_log(case: Case) -> None:
     case.hand("first", 0, id="f" * 32)
@@ -277,6 +289,15 @@ def test_an_owner_that_was_given_up_wrongly_may_go_on_for_a_while_where_clocks_r
     found = case.check(steady=False)
 
     assert not found
+
+
+def test_what_was_refused_may_stand_in_the_log_if_another_copy_got_no_answer() -> None:
+    case = sound()
+    case.log.append(Reset(CONTEXT, GROUP, 3))
+    case.say(445, case.log[-1], taken=False, refused=True)
+    case.said.append(replace(case.said[-1], begun_us=444, ended_us=None, refused=False))
+
+    assert not case.check()
 
 
 def parked_again(release: Settle) -> Case:

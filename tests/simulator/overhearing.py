@@ -28,6 +28,17 @@ from rewind_cluster.groups import (
 
 ASKED = (ClaimGroup, SettleGroup, ResetGroup, ReplayParked)
 ANSWERED = (ClaimIs, SettledIs, GroupDone, Failed)
+REFUSALS = frozenset(
+    {
+        Code.NOT_LEADER,
+        Code.NOT_READY,
+        Code.DAMAGED,
+        Code.OVERLOADED,
+        Code.STORAGE_FULL,
+        Code.DEADLINE_PAST,
+        Code.CONTEXT_LAGGING,
+    }
+)  # with these nothing was logged; others may tell how what was logged has ended
 NUMBERS_FROM = 10_000_000  # far from those of a machine's operations
 
 
@@ -72,7 +83,8 @@ class Eavesdropper:
     def _answered(self, asked: GroupSaid, message: Any) -> GroupSaid:
         if isinstance(message, Failed):
             is_over = message.code == Code.FENCED and isinstance(asked.said, Settle)
-            return replace(asked, ended_us=self._now_us()) if is_over else asked
+            refused = message.code in REFUSALS
+            return replace(asked, ended_us=self._now_us(), refused=refused) if is_over or refused else asked
         if isinstance(message, SettledIs) and message.unparked:
             return asked  # taken but for these
         answered = replace(asked, ended_us=self._now_us(), taken=True)

@@ -11,11 +11,13 @@ from rewind_node.store_layout import U64_MAX, seal
 
 
 def test_contexts_and_partitions_at_the_ends_of_their_ranges_stay_apart(store: Store) -> None:
-    for partition in (PARTITIONS_MAX - 1, PARTITIONS_MAX):
-        for context in (CONTEXTS_MAX, (1 << 32) - 1):
-            store.put_positions(partition, context, [PositionRow(1, 1, 1)])
+    spaces = [(at, context) for at in (PARTITIONS_MAX - 1, PARTITIONS_MAX) for context in (CONTEXTS_MAX, (1 << 32) - 1)]
+    for index, space in enumerate(spaces, 1):
+        store.put_positions(*space, [PositionRow(1, 1, index)])
 
-    assert store.contexts(PARTITIONS_MAX - 1) == [CONTEXTS_MAX, (1 << 32) - 1]
+    found = [[row.index for row in store.position_rows(*space, 0)] for space in spaces]
+
+    assert found == [[1], [2], [3], [4]]
 
 
 def test_positions_lead_to_the_entry_that_holds_them(store: Store) -> None:
@@ -24,20 +26,10 @@ def test_positions_lead_to_the_entry_that_holds_them(store: Store) -> None:
     store.put_positions(1, 2, [PositionRow(1, 500, 13)])
     store.put_positions(2, 1, [PositionRow(1, 600, 14)])
 
-    found = [store.index_of_position(1, 1, position) for position in (0, 1, 3, 4, 5, U64_MAX)]
+    found = [[row.index for row in store.position_rows(1, 1, position)] for position in (0, 1, 3, 4, 5, U64_MAX)]
 
-    assert found == [None, 10, 10, 12, None, None]
+    assert found == [[10, 12], [10, 12], [10, 12], [12], [], []]
     assert [store.position_head(*space) for space in ((1, 1), (1, 2), (2, 1), (2, 2))] == [4, 500, 600, 0]
-
-
-def test_contexts_are_those_with_events_in_the_partition(store: Store) -> None:
-    for context in (1, 256, 7):
-        for first in range(1, 40):
-            store.put_positions(1, context, [PositionRow(first, 1, first)])
-    store.put_positions(2, 9, [PositionRow(1, 1, 1)])
-
-    assert store.contexts(1) == [1, 7, 256]
-    assert store.contexts(0) == []
 
 
 def test_session_runs_are_kept_replaced_and_forgotten(store: Store) -> None:

@@ -330,6 +330,26 @@ def test_several_threads_may_share_a_subscription(server: Any) -> None:
         assert len(places([each for share in shares for each in share])) == 400
 
 
+def test_a_checkpoint_has_the_event_just_yielded_whatever_arrives_meanwhile(server: Any) -> None:
+    noting = threading.Event()
+
+    class Slow(dict[int, int]):
+        def __setitem__(self, partition: int, position: int) -> None:
+            noting.set()
+            time.sleep(0.05)  # so that whoever does not wait for this sees it half done
+            super().__setitem__(partition, position)
+
+    with rewind.connect(server.addresses) as store, store.subscribe(types=["A"]) as subscription:
+        store.append("a", event("A"))
+        yielded = next(subscription)
+        cursor = subscription._waiting._inbox._cursor
+        cursor._positions = Slow(cursor._positions)
+        store.submit("a", event("B"))
+
+        assert noting.wait(PATIENCE_S)
+        assert f"{yielded.partition}:0" not in subscription.checkpoint
+
+
 def test_a_callback_must_not_wait_for_an_event(server: Any) -> None:
     with rewind.connect(server.addresses) as store, store.subscribe() as subscription:
         told: list[BaseException] = []

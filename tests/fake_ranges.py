@@ -117,6 +117,7 @@ class FakeFeeds:
         self.served: dict[tuple[bytes, int], FakeSubscription] = {}
         self.unconsumed_max = 0
         self.mute = False  # says nothing of subscriptions, not even that it lives
+        self.muted: set[int] = set()  # partitions of whose subscriptions it says nothing
         self.ending: SubscriptionEnded | None = None  # what every new subscription is answered with
         self.spoil: Callable[[EventsAre, bytes], list[Frames]] | None = None  # what is sent in place of a message
 
@@ -140,6 +141,7 @@ class FakeFeeds:
         return [
             (route, frames)
             for (route, number), served in self.served.items()
+            if served.wanted.partition not in self.muted
             for each in self._ranges(number, served, now_us)
             for frames in each
         ]

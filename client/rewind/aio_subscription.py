@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Generator
+from contextlib import suppress
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
 from rewind.beginning import Beginning
+from rewind.engine import now_us
 from rewind.errors import InvalidArgument, RewindError
 from rewind.events import Event
 from rewind.feed import Batch, Tail
@@ -43,7 +45,12 @@ class AsyncSubscription(AsyncIterator[Event]):
 
     @property
     def caught_up(self) -> bool:
-        """Whether every partition was seen up to where it stood when a replica was (last) asked for its events."""
+        """Whether all was yielded that was there when a replica of each partition was (last) asked for its events.
+
+        It turns true with the last event of the past, or, if the past has none, while the first is waited for: so a
+        loop may stop at an event that finds it true. To know which is the last, that event may be held back until all
+        partitions were heard, but no longer than a second after the last news of the past: then it comes unknowing.
+        """
         return self._waiting is not None and self._waiting.inbox.caught_up
 
     def __await__(self) -> Generator[Any, None, Self]:
@@ -127,7 +134,10 @@ class _Waiting:
             if event is not None:
                 return event
             self._changed.clear()
-            await self._changed.wait()
+            wait_us = self.inbox.wait_us(now_us())
+            with suppress(TimeoutError):
+                async with asyncio.timeout(None if wait_us is None else wait_us / 1e6):
+                    await self._changed.wait()
         if self.inbox.error is not None:
             raise self.inbox.error
         return None

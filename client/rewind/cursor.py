@@ -44,6 +44,11 @@ class Cursor:
         """Whether all events of the range were handed out."""
         return self._left == 0
 
+    @property
+    def at_last(self) -> bool:
+        """Whether all events of the range but one were handed out."""
+        return self._left == 1
+
     def enter(self, rows: Rows, through: int | None) -> None:
         """Go on with a range's events. With `through` None the checkpoint stays where it is."""
         assert self.at_end

@@ -6,7 +6,7 @@ from functools import partial
 from types import TracebackType
 from typing import Self
 
-from rewind.engine import Engine
+from rewind.engine import Engine, now_us
 from rewind.errors import RewindError
 from rewind.events import Event
 from rewind.feed import Batch, Tail
@@ -25,20 +25,27 @@ class Subscription(Iterator[Event]):
         self._engine = engine
         self._tail = tail
         feeds = engine.session.feeds
-        self._inbox = Inbox(tail.origin, tail.positions, lambda batch: engine.tell(partial(feeds.consumed, batch)))
-        self._waiting = _Waiting(self._inbox)
+        inbox = Inbox(tail.origin, tail.positions, lambda batch: engine.tell(partial(feeds.consumed, batch)))
+        self._waiting = _Waiting(inbox)
         tail.consumer = self._waiting
         engine.attend(self._waiting, partial(feeds.add, tail))
 
     @property
     def checkpoint(self) -> str:
         """What was seen, the event just yielded included, as plain text: give it to `subscribe` as `after` to go on."""
-        return self._inbox.checkpoint
+        self._engine.check_process()
+        return self._waiting.checkpoint
 
     @property
     def caught_up(self) -> bool:
-        """Whether every partition was seen up to where it stood when a replica was (last) asked for its events."""
-        return self._inbox.caught_up
+        """Whether all was yielded that was there when a replica of each partition was (last) asked for its events.
+
+        It turns true with the last event of the past, or, if the past has none, while the first is waited for: so a
+        loop may stop at an event that finds it true. To know which is the last, that event may be held back until all
+        partitions were heard, but no longer than a second after the last news of the past: then it comes unknowing.
+        """
+        self._engine.check_process()
+        return self._waiting.caught_up
 
     def __iter__(self) -> Self:
         return self
@@ -67,11 +74,21 @@ class Subscription(Iterator[Event]):
 
 
 class _Waiting:
-    """An inbox that is filled by one thread and emptied by others."""
+    """An inbox that is filled by one thread and emptied by others, and looked at only while neither is at it."""
 
     def __init__(self, inbox: Inbox) -> None:
         self._inbox = inbox
         self._changed = threading.Condition()
+
+    @property
+    def checkpoint(self) -> str:
+        with self._changed:
+            return self._inbox.checkpoint
+
+    @property
+    def caught_up(self) -> bool:
+        with self._changed:
+            return self._inbox.caught_up
 
     def put(self, batch: Batch) -> None:
         with self._changed:
@@ -90,7 +107,8 @@ class _Waiting:
                 event = self._inbox.pop()
                 if event is not None:
                     return event
-                self._changed.wait()
+                wait_us = self._inbox.wait_us(now_us())
+                self._changed.wait(None if wait_us is None else wait_us / 1e6)
         if self._inbox.error is not None:
             raise self._inbox.error
         return None

@@ -330,6 +330,26 @@ def test_several_threads_may_share_a_subscription(server: Any) -> None:
         assert len(places([each for share in shares for each in share])) == 400
 
 
+def test_a_checkpoint_has_the_event_just_yielded_whatever_arrives_meanwhile(server: Any) -> None:
+    noting = threading.Event()
+
+    class Slow(dict[int, int]):
+        def __setitem__(self, partition: int, position: int) -> None:
+            noting.set()
+            time.sleep(0.05)  # so that whoever does not wait for this sees it half done
+            super().__setitem__(partition, position)
+
+    with rewind.connect(server.addresses) as store, store.subscribe(types=["A"]) as subscription:
+        store.append("a", event("A"))
+        yielded = next(subscription)
+        cursor = subscription._waiting._inbox._cursor
+        cursor._positions = Slow(cursor._positions)
+        store.submit("a", event("B"))
+
+        assert noting.wait(PATIENCE_S)
+        assert f"{yielded.partition}:0" not in subscription.checkpoint
+
+
 def test_a_callback_must_not_wait_for_an_event(server: Any) -> None:
     with rewind.connect(server.addresses) as store, store.subscribe() as subscription:
         told: list[BaseException] = []
@@ -357,14 +377,16 @@ def test_a_forked_child_is_told_and_harms_nothing(server: Any) -> None:
         if child == 0:
             try:
                 subscription.close()
-                next(subscription)
-            except rewind.Closed as error:
-                os.write(writing, str(error).encode())
+                for look in (lambda: next(subscription), lambda: subscription.checkpoint):
+                    try:
+                        look()
+                    except rewind.Closed as error:
+                        os.write(writing, str(error).encode())
             finally:
                 os._exit(0)
         os.waitpid(child, 0)
 
-        assert b"fork" in os.read(reading, 1000)
+        assert os.read(reading, 1000).count(b"after a fork") == 2
         store.append("a", event())
         assert next(subscription).version == 2
 

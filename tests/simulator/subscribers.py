@@ -244,6 +244,7 @@ class Life:
         for _ in range(self._gulp):
             event = self._inbox.pop()
             if event is None:
+                self._wait()
                 break
             self._events[event.partition].append(scanned_event(event))
         else:
@@ -252,6 +253,13 @@ class Life:
         self._mark()
         if self._visits % self._operation.arguments["keep_every"] == 0:
             self._keep(self.checkpoint)
+
+    def _wait(self) -> None:
+        """Look again when there may be something though nothing comes."""
+        world = self._application.world
+        wait_us = self._inbox.wait_us(world.now_us)
+        if wait_us is not None:
+            world.at(world.now_us + wait_us, self._visit_soon)
 
     def _mark(self) -> None:
         now_us = self._application.world.now_us

@@ -79,27 +79,4 @@ PLANTS = (
             ),
         ),
     ),
-    Plant(
-        "checkpoint's mark before its rows",
-        "the mark of a checkpoint is stored when it begins, and rows are written one a turn",
-        "after a crash in between, what it covers is not applied again and is missing",
-        2,
-        ("crashes", "elections"),
-        (
-            Change(
-                EventIndex.begin_checkpoint,
-                """
-                + self.checkpointed = self.applied
-                  self.positions.freeze()
-                """,
-            ),
-            Change(
-                EventIndex.keep_house,
-                """
-                - self.write_checkpoint(max(SLICE_ROWS, 2 * added))
-                + self.write_checkpoint(1)
-                """,
-            ),
-        ),
-    ),
 )

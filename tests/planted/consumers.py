@@ -188,8 +188,8 @@ PLANTS = (
             Change(
                 DataPartition.read,
                 """
-                - if not self.add_read(read, fresh=message.fresh):
-                + if not self.add_read(read, fresh=message.fresh and not isinstance(message, ReadAll)):
+                - if not self.add_read(read, fresh=fresh):
+                + if not self.add_read(read, fresh=fresh and not isinstance(message, ReadAll)):
                 """,
             ),
         ),

@@ -13,7 +13,7 @@ _APPLIED_TO_THE_END = (
         """,
     ),
     Change(
-        Replica.persist,
+        Replica._put_log,
         """
         - assert output.truncate_from > self.applied
         + self.applied = min(self.applied, output.truncate_from - 1)

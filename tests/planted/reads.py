@@ -85,7 +85,7 @@ PLANTS = (
                 - if at_least > self.index.position(message.context):
                 + if message.fresh and at_least > self.index.position(message.context):
                 ...
-                - return message.fresh or at_least <= self.index.position(message.context)
+                - return fresh or at_least <= self.index.position(message.context)
                 + return True
                 """,
             ),

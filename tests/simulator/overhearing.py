@@ -10,7 +10,7 @@ from typing import Any
 
 from histories.group_history import GroupSaid, Said
 
-from rewind_cluster.client_messages import CLIENT_CODEC, Code, Failed
+from rewind_cluster.client_messages import CLIENT_CODEC, Code, Failed, Hello
 from rewind_cluster.group_records import Claim, Replay, Reset, Settle
 from rewind_cluster.groups import (
     Attempt,
@@ -47,7 +47,7 @@ def _code(kind: type[Any]) -> int:
     return int(CLIENT_CODEC.encode(kind(*[0] * len(kind.__dataclass_fields__)))[1])
 
 
-CODES = frozenset(map(_code, (*ASKED, *ANSWERED)))
+CODES = frozenset(map(_code, (Hello, *ASKED, *ANSWERED)))
 
 
 class Eavesdropper:
@@ -59,18 +59,15 @@ class Eavesdropper:
         self._client = client
         self._under_way: dict[tuple[str, int], int] = {}  # by address and request, where it is in `said`
 
-    def forget(self) -> None:
-        """Take in that the machine was started again: what was under way gets no answer."""
-        self._under_way.clear()
-
     def overhear(self, address: str, frame: bytes) -> None:
         """Take in the first frame of a message to or from a node."""
         if frame[1] not in CODES:
             return
         message = CLIENT_CODEC.decode(frame)
-        if isinstance(message, ASKED):
+        if isinstance(message, Hello):  # from here on requests count anew, those too that are not about groups
+            self._under_way = {at: place for at, place in self._under_way.items() if at[0] != address}
+        elif isinstance(message, ASKED):
             said = _said(message)
-            self._under_way.pop((address, message.request), None)  # a new connection to a node counts anew
             if said is not None:
                 self._under_way[address, message.request] = len(self._said)
                 who = self._client(), NUMBERS_FROM + message.request, message.context, message.partition

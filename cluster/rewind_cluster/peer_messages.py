@@ -93,7 +93,10 @@ class PeerStatus:
 
 @message(PEER_CODEC, 30)
 class FetchEntries:
-    """Asks the leader for committed entries `first` to `last` of a partition, to repair a replica under quarantine."""
+    """Asks the leader for committed entries `first` to `last` of a partition, to repair a replica under quarantine.
+
+    Where `first` is not committed yet, it answers with the last one that is.
+    """
 
     cluster_id: str
     partition: int

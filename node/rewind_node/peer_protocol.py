@@ -348,11 +348,12 @@ class PeerProtocol:
         replica = node.replicas.get(message.partition)
         if replica is None or not replica.leading:
             return
+        first = min(message.first, replica.raft.commit)
         entries: list[bytes] = []
-        if not replica.guard(lambda: entries.extend(replica.committed_entries(message.first, message.last))):
+        if not replica.guard(lambda: entries.extend(replica.committed_entries(first, message.last))):
             node.touch(replica)
             return
-        answer = EntriesAre(node.cluster_id, message.partition, message.replica, message.first)
+        answer = EntriesAre(node.cluster_id, message.partition, message.replica, first)
         node.peers.reply(route, answer, *entries)
 
     def _entries(self, _link: Link, message: EntriesAre, frames: Iterator[bytes]) -> None:

@@ -2,9 +2,10 @@
 
 A replica under repair takes no part in its group: it neither votes, campaigns, acknowledges nor serves, as if its node
 were down. Its log is read from the first entry on, each verified by itself and by the chain of digests; what is damaged
-is fetched from the leader, committed entries only, and put in its place. The log's end is never moved back: what this
-replica once acknowledged it still holds. Then its indexes are dropped, to be derived again, and it is loaded as after a
-restart.
+is fetched from the leader, committed entries only, and put in its place. The log's end is not moved back: what this
+replica once acknowledged it still holds. Only what a committed entry contradicts is cut off, as it is from any
+follower's log: it was never committed, and would be waited for in vain. Then its indexes are dropped, to be derived
+again, and it is loaded as after a restart.
 
 The log is read entry after entry, as it is by whoever serves from it. A row with a damaged key is found by no search
 and hides those behind it from such reading: the rows around it are put in order by what they say themselves.
@@ -148,26 +149,65 @@ class Repair:
         return entry.index == index and entry.previous_digest == self._check.digest
 
     def received(self, first: int, frames: Sequence[bytes]) -> None:
-        """Take committed entries of the leader from `first` on: damaged ones here, and those beyond our log."""
-        if self.wanted is None or first != self.wanted:
+        """Take committed entries of the leader: from `first` on, or its last one where that is not committed yet.
+
+        They replace damaged ones here, or lengthen our log. Raises `ProtocolError` where they do not fit.
+        """
+        if self.wanted is None or first > self.wanted or not frames:
             return
-        for data in frames:
-            entry = self._take(data)
+        try:
+            entries = [Entry.decode(data) for data in frames]
+        except DamagedError as error:
+            raise ProtocolError(f"what the leader sent does not fit: {error}") from error
+        if entries[0].index != first:
+            raise ProtocolError(f"the leader sent entry {entries[0].index} as {first}")
+        try:
+            contradicted = self._contradicted(entries[0])
+            if contradicted:
+                self._cut_off(contradicted)
+            elif first == self.wanted:
+                self._take(entries)
+        except DamagedError as error:
+            self.give_up(f"what is stored cannot be mended: {error}")
+
+    def _contradicted(self, entry: Entry) -> int:
+        """Return the index at which a committed entry shows that another was committed than ours, or 0."""
+        if entry.index == self._check.next_index:
+            return entry.index - 1 if entry.previous_digest != self._check.digest else 0
+        try:
+            ours = Entry.decode(self._store.entry(self.partition, entry.index))
+        except DamagedError:  # since it was verified
+            self._verify_anew()
+            return 0
+        return entry.index if ours.digest != entry.digest else 0
+
+    def _take(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
             try:
-                self._put(entry)
+                self._check.take(entry)
             except DamagedError as error:
-                self.give_up(f"what is stored cannot be mended: {error}")
-                return
+                self.wanted = self._check.next_index
+                raise ProtocolError(f"what the leader sent does not fit: {error}") from error
+            self._put(entry)
         self.wanted = None
 
-    def _take(self, data: bytes) -> Entry:
-        try:
-            entry = Entry.decode(data)
-            self._check.take(entry)
-        except DamagedError as error:
-            self.wanted = self._check.next_index
-            raise ProtocolError(f"what the leader sent does not fit: {error}") from error
-        return entry
+    def _cut_off(self, index: int) -> None:
+        """Drop our entries from `index` on: another was committed there. The log is verified anew up to there."""
+        state = self._state
+        assert state is not None
+        if index <= state.applied:
+            raise ProtocolError(f"entry {index} was applied here, and the leader has committed another")
+        self._store.truncate(self.partition, index)
+        if state.membership_index >= index:
+            state = _with_former_membership(state)
+            self._keep(state)
+        self._end = max(state.applied, state.membership_index)
+        self._verify_anew()
+
+    def _verify_anew(self) -> None:
+        self._check = LogCheck(self._store, self.partition)
+        self._met = 0
+        self.wanted = None
 
     def _put(self, entry: Entry) -> None:
         if entry.index > self._store.farthest_index(self.partition):
@@ -195,14 +235,21 @@ class Repair:
             elif entry.index > state.previous_index:
                 state = replace(state, previous_membership=body, previous_index=entry.index)
         elif entry.index == state.membership_index:  # it was never committed, and another leader's entry was
-            state = replace(state, membership=state.previous_membership, membership_index=state.previous_index)
-            state = replace(state, previous_membership=b"", previous_index=0)
+            state = _with_former_membership(state)
         if state != self._state:
-            self._state = state
-            self._store.put_replica_state(self.partition, state)
+            self._keep(state)
+
+    def _keep(self, state: ReplicaState) -> None:
+        self._state = state
+        self._store.put_replica_state(self.partition, state)
 
     def _is_stored(self, entry: Entry) -> bool:
         try:
             return self._store.entry(self.partition, entry.index) == entry.data
         except DamagedError:
             return False
+
+
+def _with_former_membership(state: ReplicaState) -> ReplicaState:
+    former = replace(state, membership=state.previous_membership, membership_index=state.previous_index)
+    return replace(former, previous_membership=b"", previous_index=0)

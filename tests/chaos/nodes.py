@@ -8,6 +8,7 @@ Everything happens in one thread: the nodes die with it.
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -15,7 +16,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.client import HTTPException
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from rewind_node.parent_death import dying_with_this_process
 RESTART_S = 1.0  # RestartSec of the systemd unit in deploy/README.md
 STOP_S = 15.0
 QUARANTINE = "a replica is damaged and under quarantine"
-HOPELESS = "must be replaced under a new ID"  # what a replica says whose vote was damaged
+HOPELESS = "must be replaced under a new ID"  # what a replica says that cannot be repaired
 DISK_ENDS = frozenset({StorageFailureError.code})
 
 
@@ -240,9 +240,7 @@ class Cluster:
 
     def hopeless(self, node: ChaosNode) -> set[int]:
         """Return the partitions whose replica on a node says that it must be replaced."""
-        lines = (self.complaint_of(node) or "").split("; ")
-        words = [line.split() for line, after in pairwise([*lines, ""]) if HOPELESS in after]
-        return {int(word[1].rstrip(":")) for word in words if word[0] == "partition"}
+        return hopeless_in(self.complaint_of(node) or "")
 
     @staticmethod
     def quarantines(node: ChaosNode) -> list[str]:
@@ -257,3 +255,9 @@ class Cluster:
             if status is not None:
                 return {row["partition"]: row["leader"] for row in status["partitions"]}
         return {}
+
+
+def hopeless_in(complaint: str) -> set[int]:
+    """Return the partitions whose replica must be replaced, as a node tells of them in its complaint."""
+    lines = re.split(r"; (?=partition \d+: )", complaint)
+    return {int(line.split()[1].rstrip(":")) for line in lines if line.startswith("partition ") and HOPELESS in line}

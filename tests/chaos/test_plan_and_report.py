@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
 from histories.history import AppendDone, EventContent, History, Outcome, Part, Place
 
 from chaos import report
 from chaos.faults import Fault, Kind, Means
 from chaos.journal import Told
+from chaos.nodes import hopeless_in
 from chaos.plan import KINDS, available, draw, draw_each, scripted
 from chaos.plants import BUGS
 from chaos.verdict import Finding, Verdict
@@ -103,3 +105,21 @@ def test_runs_add_up() -> None:
     assert summary["rows"][KINDS[0].name]["worst_write_gap_s"] == 3.5
     assert "7 no gap: 2" in lines[4]
     assert lines[-1].endswith("strace: not installed")
+
+
+@pytest.mark.parametrize(
+    "why",
+    [
+        "the state of partition 1 is damaged; its vote is lost",
+        "what is stored cannot be mended: a page is damaged",
+        "the pages of its log do not hang together at entry 7",
+    ],
+)
+def test_a_replica_that_must_be_replaced_is_known_by_its_nodes_complaint(why: str) -> None:
+    under_repair = "partition 0: the replica here is under quarantine: entry 3 is lost; it is repaired from its leader"
+    given_up = f"partition 1: the replica here is under quarantine: {why}, so it must be replaced under a new ID"
+    leaderless = "partition 2 has no leader that this node knows of"
+
+    assert hopeless_in(f"appends are refused; free some; {under_repair}; {given_up}; {leaderless}") == {1}
+    assert hopeless_in(under_repair) == set()
+    assert hopeless_in("") == set()

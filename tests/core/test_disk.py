@@ -1,20 +1,13 @@
 """Disks that fill up and bytes that are not what they were."""
 
 import pytest
+from damage_by_hand import flip
 
 from rewind_cluster.client_messages import Code
 
 
 def stored(host, partition):
     return [data for _, data in host.engine.scan(f"log:{partition}", b"", b"\xff" * 9)]
-
-
-def flip(host, table, key):
-    """Flip one bit of a stored value, behind the node's back."""
-    value = bytearray(host.engine.get(table, key))
-    value[len(value) // 2] ^= 1
-    host.engine.put(table, [(key, bytes(value))])
-    host.engine.commit()
 
 
 def test_a_leader_whose_disk_is_full_hands_over_and_appends_go_on(cluster, named):

@@ -3,9 +3,9 @@
 A replica under repair takes no part in its group: it neither votes, campaigns, acknowledges nor serves, as if its node
 were down. Its log is read from the first entry on, each verified by itself and by the chain of digests; what is damaged
 is fetched from the leader, committed entries only, and put in its place. The log's end is not moved back: what this
-replica once acknowledged it still holds. Only what a committed entry contradicts is cut off, as it is from any
-follower's log: it was never committed, and would be waited for in vain. Then its indexes are dropped, to be derived
-again, and it is loaded as after a restart.
+replica once acknowledged it still holds. Only what follows on an entry in whose place another was committed, and is of
+too old a term to be committed ever, is cut off, as it is from any follower's log: it would be waited for in vain. Then
+its indexes are dropped, to be derived again, and it is loaded as after a restart.
 
 The log is read entry after entry, as it is by whoever serves from it. A row with a damaged key is found by no search
 and hides those behind it from such reading: the rows around it are put in order by what they say themselves.
@@ -26,6 +26,7 @@ from rewind_node.store import ReplicaState, Store
 SLICE_BYTES = 512 * 1024  # verified in one slice: about 2 ms
 DROP_ROWS = 2000  # index rows dropped in one slice
 FETCH_ENTRIES = 256
+TAIL_ROWS_MAX = 5000  # more than a leader adds that nobody hears of, until it steps down; looked at in some 40 ms
 REPLACED = "must be replaced under a new ID"
 
 
@@ -142,14 +143,17 @@ class Repair:
             self.wanted = index
 
     def _is_sound(self, index: int) -> bool:
+        entry = self._stored(index)
+        return entry is not None and entry.index == index and entry.previous_digest == self._check.digest
+
+    def _stored(self, index: int) -> Entry | None:
         try:
-            entry = Entry.decode(self._store.entry(self.partition, index))
+            return Entry.decode(self._store.entry(self.partition, index))
         except DamagedError:
-            return False
-        return entry.index == index and entry.previous_digest == self._check.digest
+            return None
 
     def received(self, first: int, frames: Sequence[bytes]) -> None:
-        """Take committed entries of the leader: from `first` on, or its last one where that is not committed yet.
+        """Take committed entries of the leader: from `wanted` on, or its last one where that is not committed yet.
 
         They replace damaged ones here, or lengthen our log. Raises `ProtocolError` where they do not fit.
         """
@@ -162,24 +166,46 @@ class Repair:
         if entries[0].index != first:
             raise ProtocolError(f"the leader sent entry {entries[0].index} as {first}")
         try:
-            contradicted = self._contradicted(entries[0])
-            if contradicted:
-                self._cut_off(contradicted)
+            if self._is_contradicted_by(entries[0]):
+                self._make_way(min(first, self.wanted - 1), entries)
             elif first == self.wanted:
                 self._take(entries)
         except DamagedError as error:
             self.give_up(f"what is stored cannot be mended: {error}")
 
-    def _contradicted(self, entry: Entry) -> int:
-        """Return the index at which a committed entry shows that another was committed than ours, or 0."""
+    def _is_contradicted_by(self, entry: Entry) -> bool:
+        """Return whether our entries before the wanted one are others than those that led to a committed entry."""
         if entry.index == self._check.next_index:
-            return entry.index - 1 if entry.previous_digest != self._check.digest else 0
-        try:
-            ours = Entry.decode(self._store.entry(self.partition, entry.index))
-        except DamagedError:  # since it was verified
-            self._verify_anew()
-            return 0
-        return entry.index if ours.digest != entry.digest else 0
+            return entry.index > 1 and entry.previous_digest != self._check.digest
+        ours = self._stored(entry.index)
+        return ours is not None and ours.digest != entry.digest
+
+    def _make_way(self, index: int, committed: Sequence[Entry]) -> None:
+        """Drop our entries from `index` on, where another was committed, if no leader can ever commit any of them.
+
+        What stands behind a damaged entry need not have followed what is before it: a disk that lost a write shows old
+        entries there. But terms never fall along a log, so what has a lower term than an entry that was committed
+        before it never was. What may yet be committed is waited for.
+        """
+        state = self._state
+        assert state is not None
+        rows = self._store.rows_from(self.partition, index, TAIL_ROWS_MAX)
+        ours = [entry for data in rows if (entry := _sound(data)) is not None]
+        digests = {entry.index: entry.digest for entry in committed}
+        if index <= state.applied or any(digests.get(entry.index) == entry.digest for entry in ours):
+            self.give_up(f"entry {index} is another than was committed")
+        elif len(rows) < TAIL_ROWS_MAX and all(entry.term < committed[-1].term for entry in ours):
+            self._cut_off(index, state)
+
+    def _cut_off(self, index: int, state: ReplicaState) -> None:
+        self._store.drop_rows_from(self.partition, index)
+        if state.membership_index >= index:
+            state = _with_former_membership(state)
+            self._keep(state)
+        self._end = max(state.applied, state.membership_index)
+        self._check = LogCheck(self._store, self.partition)
+        self._met = 0
+        self.wanted = None
 
     def _take(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
@@ -191,28 +217,10 @@ class Repair:
             self._put(entry)
         self.wanted = None
 
-    def _cut_off(self, index: int) -> None:
-        """Drop our entries from `index` on: another was committed there. The log is verified anew up to there."""
-        state = self._state
-        assert state is not None
-        if index <= state.applied:
-            raise ProtocolError(f"entry {index} was applied here, and the leader has committed another")
-        self._store.truncate(self.partition, index)
-        if state.membership_index >= index:
-            state = _with_former_membership(state)
-            self._keep(state)
-        self._end = max(state.applied, state.membership_index)
-        self._verify_anew()
-
-    def _verify_anew(self) -> None:
-        self._check = LogCheck(self._store, self.partition)
-        self._met = 0
-        self.wanted = None
-
     def _put(self, entry: Entry) -> None:
         if entry.index > self._store.farthest_index(self.partition):
             self._store.append_entries(self.partition, [entry])
-        elif not self._is_stored(entry):
+        elif self._stored(entry.index) != entry:
             self._store.replace_entry(self.partition, entry)
             self.repaired += 1
         self._put_membership(entry)
@@ -243,11 +251,12 @@ class Repair:
         self._state = state
         self._store.put_replica_state(self.partition, state)
 
-    def _is_stored(self, entry: Entry) -> bool:
-        try:
-            return self._store.entry(self.partition, entry.index) == entry.data
-        except DamagedError:
-            return False
+
+def _sound(data: bytes) -> Entry | None:
+    try:
+        return Entry.decode(data)
+    except DamagedError:
+        return None
 
 
 def _with_former_membership(state: ReplicaState) -> ReplicaState:

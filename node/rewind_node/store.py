@@ -178,9 +178,19 @@ class Store:
         """Delete the entries from `first_index` on."""
         self.engine.delete_range(layout.log_table(partition), U64.pack(first_index), layout.NUMBERS_END)
 
+    def rows_from(self, partition: int, index: int, count: int) -> list[bytes]:
+        """Return the first rows that stand from an entry on, by their place, whatever their keys say."""
+        table, before = layout.log_table(partition), U64.pack(index - 1) if index > 1 else b""
+        return [data for _, data in self.engine.run(table, before, count)]
+
+    def drop_rows_from(self, partition: int, index: int) -> None:
+        """Delete what stands from an entry on, by its place, whatever the keys say."""
+        table, before = layout.log_table(partition), U64.pack(index - 1) if index > 1 else b""
+        self.engine.delete_run(table, before, self.engine.count(table))
+
     def replace_entry(self, partition: int, entry: Entry) -> None:
         """Put a good copy in the place of a damaged or lost entry."""
-        assert 1 <= entry.index <= self.farthest_index(partition), "a repair never moves the log's end"
+        assert 1 <= entry.index <= self.farthest_index(partition), "replacing never moves the log's end"
         self.engine.put(layout.log_table(partition), [(U64.pack(entry.index), entry.data)])
 
     # Positions

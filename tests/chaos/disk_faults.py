@@ -28,8 +28,6 @@ NTH_SYNC = (1, 40)
 FLIPS = (1, 12)
 MENDING_S = 20.0
 WELL_S = 1.5  # without complaint: then nothing more is met until somebody reads it
-ABORTED = frozenset({-6, -7, -11})  # SIGABRT, SIGBUS, SIGSEGV: how LMDB ends a process whose pages make no sense
-DAMAGE_ENDS = DISK_ENDS | ABORTED
 
 
 def _until_down(node: ChaosNode) -> Course:
@@ -172,7 +170,7 @@ def flip(world: World, random: Random, _: float) -> Course:
     places = node.disk.flip_bits(random, random.randint(*FLIPS), MARKER)
     world.note(f"{len(places)} bits flipped in the data file of {node.name}, at {sorted(places)}")
     ends = len(world.cluster.ends)
-    node.excuses |= DAMAGE_ENDS
+    node.damaged = True
     world.cluster.release(node)
     give_up = well_s = time.monotonic() + MENDING_S
     while time.monotonic() < min(give_up, well_s + WELL_S):
@@ -184,7 +182,6 @@ def flip(world: World, random: Random, _: float) -> Course:
             node.lost = f"{own_ends[-1]}, after bits of its data file had been flipped"
             node.held += 1
             break
-    node.excuses -= DAMAGE_ENDS - DISK_ENDS
     if node.lost:
         world.note(f"{node.name} is out for good: {node.lost}")
 

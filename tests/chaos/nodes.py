@@ -32,6 +32,10 @@ STOP_S = 15.0
 QUARANTINE = "a replica is damaged and under quarantine"
 HOPELESS = "must be replaced under a new ID"  # what a replica says that cannot be repaired
 DISK_ENDS = frozenset({StorageFailureError.code})
+ABORTED = frozenset({-6, -7, -11})  # SIGABRT, SIGBUS, SIGSEGV: how LMDB ends a process whose pages make no sense
+DAMAGE_ENDS = DISK_ENDS | ABORTED
+STARTS_IN_VAIN_MAX = 5  # of a damaged node: then it has met what it will meet at every start
+IN_VAIN_S = 5.0  # a node that ended sooner than this after its start has started in vain
 
 
 @dataclass(slots=True)
@@ -45,6 +49,9 @@ class ChaosNode(LocalNode):
     excuses: set[int] = field(default_factory=set)
     ended_s: float | None = None  # when it was found ended by itself
     stopped: int = 0  # by how many faults it is stopped with SIGSTOP
+    damaged: bool = False  # bits of its data file were flipped: what they hit may be met at any time from then on
+    started_s: float = 0.0
+    starts_in_vain: int = 0  # in succession
     lost: str = ""  # why it is out of the run for good
 
     @property
@@ -122,6 +129,7 @@ class Cluster:
         if self._network is not None:
             command = [*self._network.command(node.name), *command]
         node.ended_s = None
+        node.started_s = time.monotonic()
         with node.log_file.open("ab") as log:
             node.process = subprocess.Popen(
                 dying_with_this_process(command),
@@ -187,10 +195,14 @@ class Cluster:
         code = node.exit_code()
         assert code is not None
         text = f"{node.name} ended with exit code {code}: {node.last_words()}"
-        if code in node.excuses:
-            self.ends.append(text)
-        else:
+        if code not in node.excuses and not (node.damaged and code in DAMAGE_ENDS):
             self.breakdowns.append(text)
+            return
+        self.ends.append(text)
+        in_vain = node.damaged and time.monotonic() < node.started_s + IN_VAIN_S
+        node.starts_in_vain = node.starts_in_vain + 1 if in_vain else 0
+        if node.starts_in_vain >= STARTS_IN_VAIN_MAX:
+            node.lost = f"{text}, long after bits of its data file had been flipped"
 
     def stop(self) -> None:
         """Stop all nodes in good order, and kill those that do not end."""

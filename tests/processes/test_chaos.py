@@ -32,7 +32,8 @@ def test_real_nodes_keep_every_promise_through_one_fault_of_each_kind(
         with capsys.disabled():
             click.echo("\n" + "\n".join(report.table(told)))
 
-    assert [f"{finding.kind}: {finding.text}" for finding in verdict.findings] == []
+    found = [f"{finding.kind}: {finding.text}" for finding in verdict.findings]
+    assert not found, "\n".join(found)
     assert len(rows) == len(faults), "each fault has been, and was healed"
     assert verdict.told.operations >= CALLS_MIN
     assert Path(scratch).exists() is False, "nothing is left behind"

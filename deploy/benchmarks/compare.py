@@ -8,7 +8,6 @@ measured and stopped, in another order each time, so that none has the machine t
 
 import json
 import shutil
-import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,6 +16,7 @@ from tempfile import TemporaryDirectory
 import click
 from nats_servers import NatsServers
 from postgresql_servers import PostgresqlServers
+from programs import ended_in_one_line, rotated, say
 from redis_servers import RedisServers
 from results import Results, write
 from rewind_servers import RewindServers
@@ -26,16 +26,12 @@ from workloads import Sizes, measure
 
 from rewind.bench.machine import look_at_machine
 from rewind.errors import RewindError
-from rewind_node.exits import NodeExit
-from rewind_node.local_cluster import ended_like_by_ctrl_c
 
 STORES: dict[str, type[Servers]] = {
     made.name: made for made in (RewindServers, NatsServers, UmadbServers, PostgresqlServers, RedisServers)
 }
 OURS = RewindServers.name
 DIRECTORY_MODE = 0o711  # so that servers which run as somebody else find their own directory below it
-EXIT_ERROR = 1
-EXIT_INTERRUPTED = 130
 
 
 def _stores(context: click.Context, parameter: click.Parameter, value: str) -> list[str]:  # noqa: ARG001 - click's
@@ -77,17 +73,10 @@ def main(
 ) -> None:
     """Measure Rewind beside other stores, and write down what came out."""
     sizes = Sizes(seconds, warm_up, events, event_bytes)
-    try:
-        with ended_like_by_ctrl_c():
-            results = compare(sizes, rounds, stores)
-    except (RewindError, NodeExit, OSError) as error:
-        click.echo(f"compare: {error}".replace("\n", " "), err=True)
-        sys.exit(EXIT_ERROR)
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("compare: interrupted; nothing was written", err=True)
-        sys.exit(EXIT_INTERRUPTED)
-    write(results, output)
-    output.with_suffix(".json").write_text(json.dumps(dict(results.rounds), indent=1) + "\n", encoding="utf-8")
+    with ended_in_one_line("compare"):
+        results = compare(sizes, rounds, stores)
+        write(results, output)
+        output.with_suffix(".json").write_text(json.dumps(dict(results.rounds), indent=1) + "\n", encoding="utf-8")
     click.echo(f"the results are in {output}")
 
 
@@ -101,9 +90,9 @@ def compare(sizes: Sizes, rounds: int, stores: Sequence[str]) -> Results:
     for number in range(rounds):
         load = look_at_machine([])
         machine.append(f"before round {number + 1}: {load.summary}")
-        _say(f"before round {number + 1}: {load}")
-        for name in _rotated(list(found), number):
-            _say(f"round {number + 1} of {rounds}: {STORES[name].facts.title}")
+        say(f"before round {number + 1}: {load}")
+        for name in rotated(list(found), number):
+            say(f"round {number + 1} of {rounds}: {STORES[name].facts.title}")
             try:
                 found[name].append(measure_once(STORES[name](), sizes))
             except RewindError as error:
@@ -111,7 +100,7 @@ def compare(sizes: Sizes, rounds: int, stores: Sequence[str]) -> Results:
                     raise
                 left_out[name] = f"failed in round {number + 1}: {error}"
                 del found[name]
-                _say(f"  {left_out[name]}")
+                say(f"  {left_out[name]}")
     return Results(sizes, {name: STORES[name].facts for name in stores}, versions, found, left_out, machine)
 
 
@@ -125,17 +114,7 @@ def measure_once(servers: Servers, sizes: Sizes) -> dict[str, dict[str, float]]:
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
         stack.callback(servers.stop)
         servers.start(directory)
-        return measure(servers, sizes, _say)
-
-
-def _rotated(names: list[str], by: int) -> list[str]:
-    """Return the names beginning with another one: order matters on a machine that warms up."""
-    by %= len(names)
-    return names[by:] + names[:by]
-
-
-def _say(text: str) -> None:
-    click.echo(text, err=True)
+        return measure(servers, sizes, say)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,11 @@
 """What a comparison found, as a document: tables, ratios, chart, and what each store does not promise."""
 
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import psutil
+from documents import DPI, OTHER_COLOUR, OUR_COLOUR, cell, markdown_table, reach, this_machine
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from system import Facts
@@ -17,8 +16,6 @@ from rewind.bench.report import shown
 
 OURS = "rewind"
 INCHES = (12.0, 6.0)
-DPI = 110
-OUR_COLOUR, THEIR_COLOUR = "#c8553d", "#9aa5b1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +98,12 @@ def _lines(results: Results, chart: str) -> list[str]:
 
 def _circumstances(results: Results) -> list[str]:
     sizes, rounds = results.sizes, len(results.rounds[OURS])
-    memory_gib = round(psutil.virtual_memory().total / (1 << 30))
     return [
         f"Measured on {datetime.now(UTC):%Y-%m-%d} by `compare.py`, see [README.md](README.md): medians of {rounds}",
         "rounds, lowest and highest in brackets. In each round every store was started, measured and stopped in turn,",
         "its servers and clients alone on the machine.",
         "",
-        f"- {psutil.cpu_count()} cores, {memory_gib} GiB, {platform.platform()}, Python {platform.python_version()}",
+        f"- {this_machine()}",
         f"- {SINGLES.title}; {ONE.title}; {BATCHES.title}; each for {sizes.seconds:g} s after {sizes.warm_up_s:g} s",
         f"- {sizes.events:,} events read by one client; all events have {sizes.event_bytes} bytes",
         *(f"- {said}" for said in results.machine),
@@ -117,13 +113,9 @@ def _circumstances(results: Results) -> list[str]:
 def _table(results: Results, measures: Sequence[Measure]) -> list[str]:
     rows = []
     for store in results.rounds:
-        cells = [_cell(results.spread(store, measure)) for measure in measures]
+        cells = [cell(results.spread(store, measure)) for measure in measures]
         rows.append([results.facts[store].title, *cells])
-    return _markdown(["", *(measure.title for measure in measures)], rows)
-
-
-def _cell(spread: Spread) -> str:
-    return f"**{shown(spread.median)}** ({shown(spread.lowest)} to {shown(spread.highest)})"
+    return markdown_table(["", *(measure.title for measure in measures)], rows)
 
 
 def _ratios(results: Results) -> list[str]:
@@ -135,12 +127,14 @@ def _ratios(results: Results) -> list[str]:
             ]
             rows.append([results.facts[store].title, *(f"{ratio:.2f}" for ratio in ours_to_theirs)])
     return (
-        _markdown(["beside", *(measure.title for measure in MEASURES)], rows) if rows else ["Nothing to compare with."]
+        markdown_table(["beside", *(measure.title for measure in MEASURES)], rows)
+        if rows
+        else ["Nothing to compare with."]
     )
 
 
 def _comparison(results: Results) -> list[str]:
-    return _markdown(
+    return markdown_table(
         ["", "version", "how it ran", "acknowledged means", "not promised"],
         [
             [facts.title, results.versions[store], facts.settings, facts.promises, facts.not_promised]
@@ -156,11 +150,6 @@ def _left_out(results: Results) -> list[str]:
     return ["", "Left out:", "", *(f"- {results.facts[store].title}: {why}" for store, why in results.left_out.items())]
 
 
-def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    return lines + ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
-
-
 def _draw(results: Results, path: Path) -> None:
     figure = Figure(figsize=INCHES, dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
@@ -172,12 +161,8 @@ def _draw(results: Results, path: Path) -> None:
             continue
         spreads = [results.spread(store, measure) for store in stores]
         medians = [spread.median for spread in spreads]
-        reach = [
-            [spread.median - spread.lowest for spread in spreads],
-            [spread.highest - spread.median for spread in spreads],
-        ]
-        colours = [OUR_COLOUR if store == OURS else THEIR_COLOUR for store in stores]
-        bars = axes.barh(names, medians, xerr=reach, color=colours, ecolor="#444444", capsize=2)
+        colours = [OUR_COLOUR if store == OURS else OTHER_COLOUR for store in stores]
+        bars = axes.barh(names, medians, xerr=reach(spreads), color=colours, ecolor="#444444", capsize=2)
         axes.bar_label(bars, [shown(median) for median in medians], padding=6, fontsize="small")
         axes.invert_yaxis()
         axes.margins(x=0.25)

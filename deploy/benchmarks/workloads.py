@@ -3,9 +3,10 @@
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 from system import Servers
@@ -15,7 +16,7 @@ from rewind.bench.fleet import BenchError, Fleet, soon
 from rewind.bench.machine import anonymous_bytes, cpu_seconds
 from rewind.bench.nodes import Usage
 from rewind.bench.plan import ENDLESS, ENDLESS_S, new_tag
-from rewind.bench.tasks import AppendTask, Events, Outcome, Pace, ReadTask
+from rewind.bench.tasks import AppendTask, Events, Outcome, Pace, ReadTask, Task
 
 CLIENT_PROGRAM = (sys.executable, str(Path(__file__).with_name("client_process.py")))
 SETTLE_S = 0.5  # between workloads: what servers do behind an acknowledgement is not the next workload's
@@ -70,23 +71,30 @@ def _told(figures: dict[str, float]) -> str:
 
 
 def _append(servers: Servers, workload: Workload, sizes: Sizes) -> Run:
-    with Fleet(_greeting(servers, workload.in_flight), workload.clients, CLIENT_PROGRAM) as fleet:
+    with clients_of(servers.name, servers.address(), workload.in_flight, workload.clients) as fleet:
         if sizes.warm_up_s > 0:
-            fleet.do(_tasks(workload, sizes.warm_up_s, ENDLESS, sizes.event_bytes))
+            fleet.do(tasks_of(workload, sizes.warm_up_s, sizes.event_bytes))
         before = _usage(servers)
-        outcomes = fleet.do(_tasks(workload, sizes.seconds, ENDLESS, sizes.event_bytes))
+        outcomes = fleet.do(tasks_of(workload, sizes.seconds, sizes.event_bytes))
         return Run(outcomes, before, _usage(servers), sizes.event_bytes)
 
 
-def _greeting(servers: Servers, in_flight: int) -> str:
-    return json.dumps({"store": servers.name, "address": servers.address(), "in_flight": in_flight})
+def clients_of(store: str, address: Mapping[str, Any], in_flight: int, count: int) -> Fleet:
+    """Return client processes of a store."""
+    greeting = json.dumps({"store": store, "address": address, "in_flight": in_flight})
+    return Fleet(greeting, count, CLIENT_PROGRAM)
 
 
-def _tasks(workload: Workload, seconds: float, appends: int, event_bytes: int) -> Sequence[AppendTask]:
+def tasks_of(
+    workload: Workload, seconds: float, event_bytes: int, *, appends: int = ENDLESS, rate: float | None = None
+) -> Sequence[Task]:
+    """Return a task for each client. `appends`: of each at most; `rate`: a second, of all, none for all they can."""
     begin_s, tag = soon(), new_tag(workload.name)
+    offset_s = 1 / rate if rate else 0.0  # so that paced clients take turns
+    each_rate = rate / workload.clients if rate else None
     return [
         AppendTask(
-            Pace(begin_s, seconds, appends, workload.in_flight),
+            Pace(begin_s + number * offset_s, seconds, appends, workload.in_flight, each_rate),
             Events(f"{tag}-{number}", event_bytes, workload.batch, "none", 1),
         )
         for number in range(workload.clients)
@@ -95,7 +103,7 @@ def _tasks(workload: Workload, seconds: float, appends: int, event_bytes: int) -
 
 def _read(servers: Servers, sizes: Sizes) -> Run:
     _fill(servers, sizes)
-    with Fleet(_greeting(servers, 1), 1, CLIENT_PROGRAM) as fleet:
+    with clients_of(servers.name, servers.address(), 1, 1) as fleet:
         before = _usage(servers)
         outcomes: list[Outcome] = fleet.do([ReadTask(soon(), sizes.events, decode=False)])
         after = _usage(servers)
@@ -106,8 +114,8 @@ def _read(servers: Servers, sizes: Sizes) -> Run:
 
 def _fill(servers: Servers, sizes: Sizes) -> None:
     """Append as many events as are read, whatever is there already: it is the same for all."""
-    with Fleet(_greeting(servers, FILLING.in_flight), 1, CLIENT_PROGRAM) as fleet:
-        fleet.do(_tasks(FILLING, ENDLESS_S, -(-sizes.events // FILLING.batch), sizes.event_bytes))
+    with clients_of(servers.name, servers.address(), FILLING.in_flight, FILLING.clients) as fleet:
+        fleet.do(tasks_of(FILLING, ENDLESS_S, sizes.event_bytes, appends=-(-sizes.events // FILLING.batch)))
 
 
 def _usage(servers: Servers) -> Usage:

@@ -191,10 +191,20 @@ class LocalCluster:
         """Return `/api/status` of the first node that answers, leaving one out if asked; None if none does."""
         for node in self.nodes:
             if node is not but and node.process and node.exit_code() is None:
-                with suppress(OSError, HTTPException, ValueError), _get(node, "/api/status") as response:
-                    status: dict[str, Any] = json.load(response)
+                status = self.status_of(node)
+                if status is not None:
                     return status
         return None
+
+    @staticmethod
+    def status_of(node: LocalNode) -> dict[str, Any] | None:
+        """Return what one node says of the cluster, None if it does not answer."""
+        try:
+            with fetch(node, "/api/status") as response:
+                status: dict[str, Any] = json.load(response)
+                return status
+        except (OSError, HTTPException, ValueError):
+            return None
 
     def _flags(self, node: LocalNode) -> list[str]:
         flags = {
@@ -218,8 +228,8 @@ class LocalCluster:
 def complaint_of(node: LocalNode) -> str | None:
     """Return why a node is not ready, None if it is."""
     try:
-        _get(node, "/readyz").close()
-        with _get(node, "/api/status") as response:
+        fetch(node, "/readyz").close()
+        with fetch(node, "/api/status") as response:
             pids = {
                 row["pid"] for row in json.load(response).get("nodes", ()) if row["http_address"] == node.http_address
             }
@@ -233,7 +243,8 @@ def complaint_of(node: LocalNode) -> str | None:
     return None
 
 
-def _get(node: LocalNode, path: str) -> Any:
+def fetch(node: LocalNode, path: str) -> Any:
+    """Return what a node answers over HTTP, to be read and closed. Raises `OSError` or `HTTPException`."""
     return _http.open(f"http://{node.http_address}{path}", timeout=HTTP_TIMEOUT_S)
 
 

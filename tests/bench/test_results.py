@@ -6,7 +6,8 @@ from typing import Any
 
 import compare
 import pytest
-from compare import STORES, _rotated
+from compare import STORES
+from programs import rotated
 from results import MEASURES, Results, write
 from system import Facts, Servers
 from workloads import Sizes
@@ -71,7 +72,7 @@ def test_every_figure_of_the_results_is_measured_by_a_workload() -> None:
 
 
 def test_each_round_begins_with_another_store() -> None:
-    assert [_rotated(["a", "b", "c"], number) for number in range(4)] == [
+    assert [rotated(["a", "b", "c"], number) for number in range(4)] == [
         ["a", "b", "c"],
         ["b", "c", "a"],
         ["c", "a", "b"],

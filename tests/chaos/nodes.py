@@ -244,7 +244,7 @@ class Cluster:
     def status_of(node: ChaosNode) -> dict[str, Any] | None:
         """Return what a node says of the cluster, None if it does not answer."""
         try:
-            with local_cluster._get(node, "/api/status") as response:
+            with local_cluster.fetch(node, "/api/status") as response:
                 status: dict[str, Any] = json.load(response)
                 return status
         except (OSError, ValueError, HTTPException):

@@ -1,19 +1,17 @@
 """A cluster of real nodes as tests use it: violence, waiting for conditions, and what is in the data directories."""
 
 import asyncio
-import json
 import os
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, Self
+from typing import Self
 
 from histories.checker import check
 from histories.logs import StoredLog, logs_of_dump
 from recorded import Record
 
-from rewind_node import local_cluster
 from rewind_node.local_cluster import PROGRAM, LocalCluster, LocalNode
 
 PATIENCE_S = 30.0  # for anything that takes a second on an idle machine
@@ -78,15 +76,6 @@ class RealCluster(LocalCluster):
         return node.process.wait(PATIENCE_S)
 
     # Looking.
-
-    def status_of(self, node: LocalNode) -> dict[str, Any] | None:
-        """Return what one node says of the cluster, None if it does not answer."""
-        try:
-            with local_cluster._get(node, "/api/status") as response:
-                status: dict[str, Any] = json.load(response)
-                return status
-        except (OSError, ValueError):
-            return None
 
     def leaders(self, *, but: LocalNode | None = None) -> dict[int, str | None]:
         """Return the leader of each data partition, by the word of the first node that answers."""

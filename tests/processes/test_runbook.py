@@ -61,7 +61,7 @@ class Broken:
 
     def readyz(self, name: str) -> str:
         try:
-            with local_cluster._get(self.node(name), "/readyz") as response:
+            with local_cluster.fetch(self.node(name), "/readyz") as response:
                 return str(response.read().decode())
         except HTTPError as error:
             with error:

@@ -13,7 +13,7 @@ A loop does not work while it waits for its disk: a turn of length t ends in a c
 time is left for events. Longer turns leave more and take longer to answer. An append waits for the rest of the leader's
 turn, half of one on the average, for the rest of the follower's and its own there, and for the rest of the leader's
 once more, and for a round trip to the leader and one on to a follower: 2.5 turns and 2 round trips. The leader's own
-commit runs beside the follower's (DESIGN of the loop: `node/README.md`, "A turn").
+commit runs beside the follower's (`node/README.md`, "A turn").
 """
 
 from dataclasses import dataclass

@@ -66,16 +66,24 @@ def uses_of(cluster: LocalCluster) -> dict[str, NodeUse]:
     return {node.name: _use_of(node) for node in cluster.nodes}
 
 
+def cpu_s_of(node: LocalNode) -> float:
+    """Return the processor time that a node's process and its children have used; 0 where it does not run."""
+    try:
+        process = psutil.Process(node.pid)
+        return cpu_seconds([process, *process.children(recursive=True)])
+    except psutil.Error:
+        return 0.0
+
+
 def _use_of(node: LocalNode) -> NodeUse:
     assert node.pid is not None
     try:
         process = psutil.Process(node.pid)
-        cpu_s = cpu_seconds([process, *process.children(recursive=True)])
         loop_s = sum(thread.user_time + thread.system_time for thread in process.threads() if thread.id == node.pid)
         commits, commit_s = _commits(node)
     except (psutil.Error, OSError, HTTPException) as error:
         raise BenchError(f"node {node.name} has ended or does not answer ({error}): {node.last_words()}") from error
-    return NodeUse(cpu_s, loop_s, commits, commit_s)
+    return NodeUse(cpu_s_of(node), loop_s, commits, commit_s)
 
 
 def _commits(node: LocalNode) -> tuple[float, float]:
@@ -85,9 +93,9 @@ def _commits(node: LocalNode) -> tuple[float, float]:
     return samples[f"{COMMIT_SECONDS}_count"], samples[f"{COMMIT_SECONDS}_sum"]
 
 
-def status_of(cluster: LocalCluster, *, but: LocalNode | None = None) -> Mapping[str, Any]:
-    """Return the status of the cluster, told by another node than one if asked; raise if none answers."""
-    status = cluster.status(but=but)
+def status_of(cluster: LocalCluster) -> Mapping[str, Any]:
+    """Return the status of the cluster; raise if no node answers."""
+    status = cluster.status()
     if status is None:
         raise BenchError("no node of the cluster answers any more; look for what else keeps this machine busy")
     return status

@@ -155,6 +155,16 @@ class LocalCluster:
         node.process.kill()
         node.process.wait()
 
+    def stop_node(self, node: LocalNode) -> int:
+        """Stop a node with SIGTERM, kill it if it does not end in time, and return its exit code."""
+        assert node.process is not None
+        node.process.terminate()
+        try:
+            return node.process.wait(STOP_PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            node.process.kill()
+            return node.process.wait()
+
     def stop(self) -> None:
         """Stop all nodes with SIGTERM, and kill those that do not end in time."""
         running = [node.process for node in self.nodes if node.process]

@@ -10,7 +10,7 @@ from typing import Any
 
 from system import Client
 
-from rewind.bench.driver import Begun, Driver
+from rewind.bench.driver import Begun, Driver, paced_loop
 from rewind.bench.fleet import BenchError
 from rewind.bench.machine import anonymous_bytes
 from rewind.bench.talking import Lines, first_line, serve, tell_outcome, tell_ready
@@ -23,7 +23,8 @@ PATIENCE_S = 60.0  # for the last answers
 def main() -> None:
     """Run until standard input ends."""
     greeting = json.loads(first_line())
-    asyncio.run(serve(partial(_work, greeting)))
+    with asyncio.Runner(loop_factory=paced_loop if greeting["paced"] else None) as runner:
+        runner.run(serve(partial(_work, greeting)))
 
 
 async def _work(greeting: dict[str, Any], lines: Lines) -> None:

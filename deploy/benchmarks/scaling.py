@@ -152,7 +152,7 @@ def _run(
 ) -> tuple[Run, dict[str, NodeUse]]:
     """Return a run of a load, and what each node used for it."""
     address = {"servers": cluster.servers}
-    with clients_of("rewind", address, workload.in_flight, workload.clients) as fleet:
+    with clients_of("rewind", address, workload.in_flight, workload.clients, paced=rate is not None) as fleet:
         fleet.do(tasks_of(workload, min(WARM_UP_S, seconds), EVENT_BYTES, rate=rate))
         time.sleep(SETTLE_S)
         before = uses_of(cluster)

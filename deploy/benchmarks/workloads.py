@@ -79,9 +79,9 @@ def _append(servers: Servers, workload: Workload, sizes: Sizes) -> Run:
         return Run(outcomes, before, _usage(servers), sizes.event_bytes)
 
 
-def clients_of(store: str, address: Mapping[str, Any], in_flight: int, count: int) -> Fleet:
-    """Return client processes of a store."""
-    greeting = json.dumps({"store": store, "address": address, "in_flight": in_flight})
+def clients_of(store: str, address: Mapping[str, Any], in_flight: int, count: int, *, paced: bool = False) -> Fleet:
+    """Return client processes of a store. `paced`: for tasks that keep a rate, with finer timers than usual."""
+    greeting = json.dumps({"store": store, "address": address, "in_flight": in_flight, "paced": paced})
     return Fleet(greeting, count, CLIENT_PROGRAM)
 
 

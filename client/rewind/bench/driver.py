@@ -5,6 +5,7 @@ The rule: an operation counts once it was acknowledged, and never otherwise. Wha
 """
 
 import asyncio
+import selectors
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -17,6 +18,14 @@ from rewind.errors import OutcomeUnknown, RewindError
 LATE_MAX_S = 1.0  # many times what a timer on a busy machine is late, and little beside any run
 
 Begun = tuple[str, int, "asyncio.Future[Any]"]  # an operation's kind, its events, and its future
+
+
+def paced_loop() -> asyncio.AbstractEventLoop:
+    """Return an event loop for processes that keep a rate.
+
+    epoll sleeps whole milliseconds, select microseconds: with epoll a steady rate would come in bursts.
+    """
+    return asyncio.SelectorEventLoop(selectors.SelectSelector())
 
 
 class Account:

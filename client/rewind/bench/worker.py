@@ -5,13 +5,12 @@ It is told and tells line by line, see `rewind.bench.tasks` and `rewind.bench.ta
 
 import asyncio
 import json
-import selectors
 import time
 from functools import partial
 
 from rewind.aio import AsyncStore, Connecting
 from rewind.bench.appending import append
-from rewind.bench.driver import Account
+from rewind.bench.driver import Account, paced_loop
 from rewind.bench.machine import anonymous_bytes
 from rewind.bench.mixing import mix
 from rewind.bench.one_by_one import append_one_by_one
@@ -26,13 +25,8 @@ from rewind.urls import Target, parse_target
 def main() -> None:
     """Run until standard input ends."""
     client = Client(**json.loads(first_line()))
-    with asyncio.Runner(loop_factory=_paced_loop if client.paced else None) as runner:
+    with asyncio.Runner(loop_factory=paced_loop if client.paced else None) as runner:
         runner.run(serve(partial(_work, parse_target(client.servers, client.context, client.timeout_s))))
-
-
-def _paced_loop() -> asyncio.AbstractEventLoop:
-    # epoll sleeps whole milliseconds, select microseconds: with epoll a steady rate would come in bursts.
-    return asyncio.SelectorEventLoop(selectors.SelectSelector())
 
 
 async def _work(target: Target, lines: Lines) -> None:

@@ -16,6 +16,7 @@ from rewind.bench.report import shown
 
 OURS = "rewind"
 INCHES = (12.0, 6.0)
+LABEL_ROOM = 1.7  # of the longest bar, for the figure behind it
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +166,7 @@ def _draw(results: Results, path: Path) -> None:
         bars = axes.barh(names, medians, xerr=reach(spreads), color=colours, ecolor="#444444", capsize=2)
         axes.bar_label(bars, [shown(median) for median in medians], padding=6, fontsize="small")
         axes.invert_yaxis()
-        axes.margins(x=0.25)
-        axes.set_title(
-            measure.title + (" (more is better)" if measure.more else " (less is better)"), fontsize="medium"
-        )
+        axes.set_xlim(right=LABEL_ROOM * max(medians))
+        axes.set_xticks([])  # each bar has its figure behind it
+        axes.set_title(f"{measure.title}\n({'more' if measure.more else 'less'} is better)", fontsize="medium")
     figure.savefig(path)

@@ -205,6 +205,9 @@ def _model(found: Found) -> list[str]:
             "waits for it for the same share of its time. A slower disk makes turns longer and appends slower, and "
             "fuller turns cheaper an event;",
             "clients are on machines of their own, as many as it takes, and their sessions are few beside the events;",
+            "no more appends are under way for each replica than here. With more, a turn gathers more for each "
+            "partition, and an event costs less, down to what it costs with one partition: lines with many are "
+            "low;",
             f"a round trip between machines takes {ROUND_TRIP_MS:g} ms, and the network carries what is sent: each "
             "event leaves its leader twice;",
             f"processors are like this one, and nothing but a node runs on them. Here {NODES} nodes and the clients "

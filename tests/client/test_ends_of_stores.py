@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from threads_by_hand import CallInThread, in_a_thread
 
 import rewind
 from rewind import NewEvent
@@ -19,22 +20,7 @@ EVENT = NewEvent("T", b"")
 PATIENCE_S = 20
 
 
-def in_a_thread(call: Callable[[], object]) -> tuple[threading.Thread, list[object]]:
-    """Make a call in a thread, and return what it gives or raises, once the thread has ended."""
-    ends: list[object] = []
-
-    def run() -> None:
-        try:
-            ends.append(call())
-        except rewind.RewindError as error:
-            ends.append(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    return thread, ends
-
-
-def kinds(threads: list[tuple[threading.Thread, list[object]]]) -> list[str]:
+def kinds(threads: list[CallInThread]) -> list[str]:
     """Wait for threads, and return what kind of end each came to."""
     for thread, _ in threads:
         thread.join(PATIENCE_S)

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from threads_by_hand import in_a_thread
 
 import rewind
 from rewind import NewEvent
@@ -242,21 +243,6 @@ def test_the_time_that_an_awaited_append_waits_for_room_counts(server: Any, dead
     began_us = asyncio.run(run())
 
     assert 0 <= deadlines[-1] - began_us - 60_000_000 < 900_000
-
-
-def in_a_thread(call: Callable[[], object]) -> tuple[threading.Thread, list[object]]:
-    """Make a call in a thread, and return what it gives or raises, once the thread has ended."""
-    ends: list[object] = []
-
-    def run() -> None:
-        try:
-            ends.append(call())
-        except rewind.RewindError as error:
-            ends.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    return thread, ends
 
 
 def on_creations(server: Any, answer: Callable[[CreateContext], list[Any]]) -> threading.Event:

@@ -38,6 +38,16 @@ def restart_all(cluster, client):
         client.hello(host)
 
 
+@pytest.fixture
+def restarted(cluster, named):
+    """Return a client and the partition of a stream with one event, which all nodes, started anew, read from disk."""
+    client = cluster.client()
+    client.append("order-1", named("a"), 0, sequence=1)
+    cluster.turns(12_000)  # a checkpoint
+    restart_all(cluster, client)
+    return client, cluster.partition_of("order-1")
+
+
 # Votes.
 
 
@@ -153,12 +163,10 @@ def test_a_replica_whose_last_key_is_damaged_has_forgotten_nothing_that_it_ackno
 # Damage at awkward moments.
 
 
-def test_damage_that_an_append_meets_quarantines_the_replica_and_the_append_stays_open(cluster, named, places_of):
-    client = cluster.client()
-    partition = cluster.partition_of("order-1")
-    client.append("order-1", named("a"), 0, sequence=1)
-    cluster.turns(12_000)
-    restart_all(cluster, client)
+def test_damage_that_an_append_meets_quarantines_the_replica_and_the_append_stays_open(
+    cluster, restarted, named, places_of
+):
+    client, partition = restarted
     leader = cluster.leader(partition)
     flip(leader, "positions", next(key for key, _ in leader.engine.scan("positions", b"", b"\xff" * 20)))
 
@@ -172,12 +180,8 @@ def test_damage_that_an_append_meets_quarantines_the_replica_and_the_append_stay
     assert places_of(retried) == [[2, 2]]
 
 
-def test_damage_of_a_streams_row_is_no_fault_of_the_append_that_meets_it(cluster, named):
-    client = cluster.client()
-    partition = cluster.partition_of("order-1")
-    client.append("order-1", named("a"), 0, sequence=1)
-    cluster.turns(12_000)
-    restart_all(cluster, client)
+def test_damage_of_a_streams_row_is_no_fault_of_the_append_that_meets_it(cluster, restarted, named):
+    client, partition = restarted
     leader = cluster.leader(partition)
     flip(leader, "streams", next(key for key, _ in leader.engine.scan("streams", b"", b"\xff" * 300)))
 
@@ -188,12 +192,8 @@ def test_damage_of_a_streams_row_is_no_fault_of_the_append_that_meets_it(cluster
     assert partition in leader.core.infirmary.repairs
 
 
-def test_every_append_that_waits_to_be_refused_is_answered_when_one_of_them_meets_damage(cluster, named):
-    client = cluster.client()
-    partition = cluster.partition_of("order-1")
-    client.append("order-1", named("a"), 0, sequence=1)
-    cluster.turns(12_000)
-    restart_all(cluster, client)
+def test_every_append_that_waits_to_be_refused_is_answered_when_one_of_them_meets_damage(cluster, restarted, named):
+    client, partition = restarted
     leader = cluster.leader(partition)
     log = leader.core.replicas[partition].raft.log
     (stored,) = (entry for entry in log.slice(1, log.last_index, 1 << 20) if entry.event_count)
@@ -224,12 +224,8 @@ def test_a_node_that_meets_damage_while_it_stores_its_last_checkpoint_stops_all_
     assert all(replica.damage is None for number, replica in victim.core.replicas.items() if number != partition)
 
 
-def test_damage_met_while_news_for_a_subscription_is_looked_for_ends_it_and_not_the_node(cluster, named):
-    client = cluster.client()
-    partition = cluster.partition_of("order-1")
-    client.append("order-1", named("a"), 0, sequence=1)
-    cluster.turns(12_000)
-    restart_all(cluster, client)
+def test_damage_met_while_news_for_a_subscription_is_looked_for_ends_it_and_not_the_node(cluster, restarted):
+    client, partition = restarted
     leader = cluster.await_leader(partition)
     host = next(host for host in cluster.hosts if host is not leader)
     client.hello(host)
@@ -242,12 +238,8 @@ def test_damage_met_while_news_for_a_subscription_is_looked_for_ends_it_and_not_
     cluster.until(lambda: partition in host.core.replicas and host.core.replicas[partition].index.position(1) == 1)
 
 
-def test_damage_met_while_a_read_waits_fails_the_read_and_not_the_node(cluster, named):
-    client = cluster.client()
-    partition = cluster.partition_of("order-1")
-    client.append("order-1", named("a"), 0)
-    cluster.turns(12_000)
-    restart_all(cluster, client)
+def test_damage_met_while_a_read_waits_fails_the_read_and_not_the_node(cluster, restarted):
+    client, partition = restarted
     host = next(host for host in cluster.hosts if host is not cluster.leader(partition))
     flip(host, "positions", next(key for key, _ in host.engine.scan("positions", b"", b"\xff" * 20)))
 
@@ -257,12 +249,8 @@ def test_damage_met_while_a_read_waits_fails_the_read_and_not_the_node(cluster, 
     assert partition in host.core.infirmary.repairs
 
 
-def test_every_read_that_waits_is_answered_when_one_of_them_meets_damage(cluster, named):
-    client = cluster.client()
-    partition = cluster.partition_of("order-1")
-    client.append("order-1", named("a"), 0)
-    cluster.turns(12_000)
-    restart_all(cluster, client)
+def test_every_read_that_waits_is_answered_when_one_of_them_meets_damage(cluster, restarted):
+    client, partition = restarted
     host = next(host for host in cluster.hosts if host is not cluster.leader(partition))
     flip(host, "streams", next(key for key, _ in host.engine.scan("streams", b"", b"\xff" * 300)))
 

@@ -5,6 +5,7 @@ seen, with all that a filter took out of it.
 """
 
 from collections.abc import Iterator
+from itertools import islice
 
 from rewind.events import Event
 from rewind.rows import Rows
@@ -17,9 +18,10 @@ class Cursor:
     def __init__(self, origin: Origin, positions: dict[int, int]) -> None:
         self._positions = dict(positions)
         self._origin = origin
-        self._events = Rows(0, (), 0).events()
+        self._events: Iterator[Event] = iter(())
         self._left = 0
         self._through: int | None = None  # where the range ends, or None where checkpoints do not move
+        self._is_cut = False  # not all of the range's events are handed out
         self._newest: Event | None = None  # handed out, and not in `_positions`
 
     @property
@@ -32,7 +34,7 @@ class Cursor:
         # Only when somebody asks: most events are followed by another before that.
         event, self._newest = self._newest, None
         if event is not None and self._through is not None:
-            self._positions[event.partition] = event.position if self._left else self._through
+            self._positions[event.partition] = event.position if self._left or self._is_cut else self._through
 
     @property
     def checkpoint(self) -> str:
@@ -41,7 +43,7 @@ class Cursor:
 
     @property
     def at_end(self) -> bool:
-        """Whether all events of the range were handed out."""
+        """Whether all events of the range that are wanted were handed out."""
         return self._left == 0
 
     @property
@@ -49,14 +51,15 @@ class Cursor:
         """Whether all events of the range but one were handed out."""
         return self._left == 1
 
-    def enter(self, rows: Rows, through: int | None) -> None:
-        """Go on with a range's events. With `through` None the checkpoint stays where it is."""
+    def enter(self, rows: Rows, through: int | None, count_max: int | None = None) -> None:
+        """Go on with a range's events, the first `count_max`. With `through` None the checkpoint stays where it is."""
         assert self.at_end
         self._settle()
-        self._events = rows.events()
-        self._left = rows.count
+        self._left = rows.count if count_max is None else min(rows.count, count_max)
+        self._is_cut = self._left < rows.count
+        self._events = islice(rows.events(), self._left) if self._is_cut else rows.events()
         self._through = through
-        if through is not None and self.at_end:
+        if through is not None and not rows.count:
             self._positions[rows.partition] = through
 
     def extend(self, through: int) -> None:

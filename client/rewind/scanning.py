@@ -46,7 +46,7 @@ class ContextRead:
         self._views = views
         self._timeout_us = timeout_us
         self._wanted = wanted
-        self._left = limit
+        self._left = limit  # wanted, and not come yet; in reverse, not popped yet
         self._reverse = reverse
         self._turns = deque(sorted(positions))  # partitions to be asked
         self._under_way = 0
@@ -59,11 +59,11 @@ class ContextRead:
     @property
     def full(self) -> bool:
         """Whether as many events were popped as were wanted; what is still on its way is not."""
-        return self._left == 0
+        return self._left == 0 and (self._reverse or self._cursor.at_end)
 
     def next_request(self) -> tuple[int, Request] | None:
         """Return a partition and the request for its next chunk, or None while enough is under way, or at the end."""
-        if not self._turns or self.full or self._under_way == CHUNKS_AHEAD:
+        if not self._turns or self._left == 0 or self._under_way == CHUNKS_AHEAD:
             return None
         self._under_way += 1
         partition = self._turns.popleft()
@@ -95,7 +95,12 @@ class ContextRead:
         self._through[partition] = chunk.through
         if not ended:
             self._turns.append(partition)
-        self._cursor.enter(chunk.rows, None if self._reverse else chunk.through)
+        if self._reverse:
+            self._cursor.enter(chunk.rows, None)
+        else:
+            self._cursor.enter(chunk.rows, chunk.through, self._left)
+            if self._left is not None:
+                self._left -= min(self._left, chunk.rows.count)
 
     def put_back(self, partition: int) -> None:
         """Take in that a chunk will not come: it is to be asked for again, before others."""
@@ -120,9 +125,7 @@ class ContextRead:
 
     def rest(self) -> Iterator[Event]:
         """Yield the events that `pop` would return until the next chunk is needed."""
-        if self._left is None and not self._reverse:
-            return self._cursor.rest()
-        return iter(self.pop, None)
+        return iter(self.pop, None) if self._reverse else self._cursor.rest()
 
     def pop(self) -> Event | None:
         """Return the next event, or None where the next chunk is needed, if any was asked for."""
@@ -130,9 +133,10 @@ class ContextRead:
             return None
         while not self._cursor.at_end:
             event = self._cursor.pop()
-            if self._reverse and event.position <= self._lowest[event.partition]:
-                continue  # a chunk ends where appends end, which may be beyond what was asked for
-            if self._left is not None:
-                self._left -= 1
+            if self._reverse:
+                if event.position <= self._lowest[event.partition]:
+                    continue  # a chunk ends where appends end, which may be beyond what was asked for
+                if self._left is not None:
+                    self._left -= 1
             return event
         return None

@@ -1,6 +1,6 @@
 """Reading a whole context without sockets: every event once, in order, to where the context ended."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -10,6 +10,7 @@ from rewind.errors import InvalidArgument, ProtocolError
 from rewind.events import ANY, Event, NewEvent
 from rewind.inquiries import Range
 from rewind.rows import Rows
+from rewind.scanning import ContextRead
 from rewind_cluster.client_messages import CLIENT_CODEC
 from rewind_cluster.ranges import AllIs, ReadAll, pack_rows
 
@@ -37,16 +38,17 @@ def begin(lab: Any, **options: Any) -> Any:
     return lab.calls.read_all(*(asked | options).values())
 
 
-def finish(lab: Any, read: Any) -> list[Event]:
-    """Read to the end as the readers do, and check that no more is asked for than may be on its way."""
+Finish = Callable[[Any, Any], list[Event]]
+
+
+def read_on(lab: Any, read: Any, take: Callable[[Any], Iterable[Event]]) -> list[Event]:
     events: list[Event] = []
     asked: list[tuple[int, Any]] = []
     while True:
         while (wanted := read.next_request()) is not None:
             asked.append(wanted)
         assert len(asked) <= scanning.CHUNKS_AHEAD
-        while (event := read.pop()) is not None:
-            events.append(event)
+        events += take(read)
         if not asked or read.full:
             return events
         partition, request = asked.pop(0)
@@ -54,6 +56,13 @@ def finish(lab: Any, read: Any) -> list[Event]:
         if request.error is not None:
             raise request.error
         read.take(partition, request.result)
+
+
+@pytest.fixture(params=["event by event", "in a loop"])
+def finish(request: pytest.FixtureRequest) -> Finish:
+    """Read to the end as the readers do, and check that no more is asked for than may be on its way."""
+    in_a_loop = request.param == "in a loop"
+    return lambda lab, read: read_on(lab, read, ContextRead.rest if in_a_loop else lambda it: iter(it.pop, None))
 
 
 def places(events: list[Event]) -> set[tuple[int, int]]:
@@ -71,7 +80,7 @@ def ordered(make_lab: Callable[..., Any]) -> Any:
 
 @pytest.mark.parametrize("chunk", [1, 3, 1000])
 def test_every_event_of_every_partition_comes_once_and_in_order(
-    lab: Any, monkeypatch: pytest.MonkeyPatch, chunk: int
+    lab: Any, monkeypatch: pytest.MonkeyPatch, chunk: int, finish: Finish
 ) -> None:
     monkeypatch.setattr(scanning, "CHUNK_EVENTS_MAX", chunk)
     names = [f"s{number}" for number in range(25)]
@@ -87,7 +96,9 @@ def test_every_event_of_every_partition_comes_once_and_in_order(
     assert all(event.data == event.stream.encode() for event in events)
 
 
-def test_few_chunks_are_on_their_way_however_many_partitions_there_are(make_lab: Callable[..., Any]) -> None:
+def test_few_chunks_are_on_their_way_however_many_partitions_there_are(
+    make_lab: Callable[..., Any], finish: Finish
+) -> None:
     lab = make_lab(partitions=12).connect()
     fill(lab, *[f"s{number}" for number in range(50)])
 
@@ -107,6 +118,7 @@ def test_a_read_gives_exactly_the_events_asked_for(
     limit: int | None,
     reverse: bool,
     types: list[str] | None,
+    finish: Finish,
 ) -> None:
     monkeypatch.setattr(scanning, "CHUNK_EVENTS_MAX", chunk)
     read = begin(ordered, after=f"cluster-1/1/1:{after}", limit=limit, reverse=reverse, types=types)
@@ -117,7 +129,7 @@ def test_a_read_gives_exactly_the_events_asked_for(
     assert [event.position for event in got] == (wanted[::-1] if reverse else wanted)[:limit]
 
 
-def test_only_streams_with_the_prefix_come(lab: Any) -> None:
+def test_only_streams_with_the_prefix_come(lab: Any, finish: Finish) -> None:
     fill(lab, *[f"order-{number}" for number in range(10)], *[f"cart-{number}" for number in range(10)])
 
     events = finish(lab, begin(lab, prefix="order-"))
@@ -126,7 +138,9 @@ def test_only_streams_with_the_prefix_come(lab: Any) -> None:
 
 
 @pytest.mark.parametrize("taken", [0, 1, 7, 24, 50])
-def test_a_checkpoint_goes_on_where_it_was_taken(lab: Any, monkeypatch: pytest.MonkeyPatch, taken: int) -> None:
+def test_a_checkpoint_goes_on_where_it_was_taken(
+    lab: Any, monkeypatch: pytest.MonkeyPatch, taken: int, finish: Finish
+) -> None:
     monkeypatch.setattr(scanning, "CHUNK_EVENTS_MAX", 4)
     fill(lab, *[f"s{number}" for number in range(25)], size=2)
     first = begin(lab, limit=taken)
@@ -138,14 +152,14 @@ def test_a_checkpoint_goes_on_where_it_was_taken(lab: Any, monkeypatch: pytest.M
     assert len(head) == taken
 
 
-def test_a_checkpoint_moves_past_what_was_filtered_out(ordered: Any) -> None:
+def test_a_checkpoint_moves_past_what_was_filtered_out(ordered: Any, finish: Finish) -> None:
     read = begin(ordered, types=["C"])
 
     assert finish(ordered, read) == []
     assert read.checkpoint == "cluster-1/1/1:10"
 
 
-def test_a_checkpoint_within_a_chunk_says_what_was_handed_out(ordered: Any) -> None:
+def test_a_checkpoint_within_a_chunk_says_what_was_handed_out(ordered: Any, finish: Finish) -> None:
     read = begin(ordered, types=["B"], limit=2)
 
     finish(ordered, read)
@@ -153,7 +167,7 @@ def test_a_checkpoint_within_a_chunk_says_what_was_handed_out(ordered: Any) -> N
     assert read.checkpoint == "cluster-1/1/1:4"
 
 
-def test_in_reverse_the_checkpoint_is_that_of_the_newest_event(ordered: Any) -> None:
+def test_in_reverse_the_checkpoint_is_that_of_the_newest_event(ordered: Any, finish: Finish) -> None:
     read = begin(ordered, reverse=True, limit=3)
 
     finish(ordered, read)
@@ -161,7 +175,9 @@ def test_in_reverse_the_checkpoint_is_that_of_the_newest_event(ordered: Any) -> 
     assert read.checkpoint == "cluster-1/1/1:10"
 
 
-def test_a_read_ends_where_the_context_ended_when_it_began(ordered: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_read_ends_where_the_context_ended_when_it_began(
+    ordered: Any, monkeypatch: pytest.MonkeyPatch, finish: Finish
+) -> None:
     monkeypatch.setattr(scanning, "CHUNK_EVENTS_MAX", 2)
     ended_at = []
     leader = ordered.cluster.leading(1)
@@ -183,7 +199,7 @@ def test_a_context_with_several_partitions_cannot_be_reversed(lab: Any) -> None:
         begin(lab, reverse=True)
 
 
-def test_a_checkpoint_beyond_the_newest_event_is_refused(ordered: Any) -> None:
+def test_a_checkpoint_beyond_the_newest_event_is_refused(ordered: Any, finish: Finish) -> None:
     for reverse in (False, True):
         with pytest.raises(InvalidArgument):
             finish(ordered, begin(ordered, after="cluster-1/1/1:11", reverse=reverse))
@@ -223,7 +239,9 @@ def test_a_node_that_makes_no_progress_is_not_waited_for(ordered: Any) -> None:
         (0, 10, [b"\x01"]),
     ],
 )
-def test_an_answer_that_is_not_whole_is_an_error(ordered: Any, after: int, through: int, frames: list[bytes]) -> None:
+def test_an_answer_that_is_not_whole_is_an_error(
+    ordered: Any, after: int, through: int, frames: list[bytes], finish: Finish
+) -> None:
     def answer(message: Any, _: Any) -> list[Any] | None:
         if not isinstance(message, ReadAll):
             return None
@@ -236,7 +254,7 @@ def test_an_answer_that_is_not_whole_is_an_error(ordered: Any, after: int, throu
         finish(ordered, begin(ordered))
 
 
-def test_any_replica_may_be_read_as_long_as_it_has_got_there(ordered: Any) -> None:
+def test_any_replica_may_be_read_as_long_as_it_has_got_there(ordered: Any, finish: Finish) -> None:
     asked = []
     for node in ordered.cluster.nodes:
         node.answer = lambda message, _, node=node: asked.append((node, message))

@@ -47,11 +47,14 @@ class StreamSegments:
         """Return the last row of a stream whose first version is not beyond `version`, or None."""
         name = stream.encode()
         for segment in reversed(self._candidates(context, name)):
-            _, block = self._blocks(segment).holding(row_key(name, version))
-            row = block.row_at(name, version)
+            row = self._row_in(segment, name, version)
             if row is not None:
                 return row
         return None
+
+    def _row_in(self, segment: Segment, name: bytes, version: int) -> StreamRow | None:
+        _, block = self._blocks(segment).holding(row_key(name, version))
+        return block.row_at(name, version)
 
     def _blocks(self, segment: Segment) -> Blocks:
         return Blocks(self._engine, segment.key)
@@ -72,11 +75,11 @@ class StreamSegments:
 
     def first_held(self, context: int, marks: Sequence[Mark], streams: Sequence[str]) -> str | None:
         """Return a stream, of those that these are the marks of, that there is a row of, or None."""
-        segments = self._catalogue.segments.get(context, ())
-        suspects = {place for segment in segments for place in segment.filter.may_hold_of(marks)}
-        held = (place for place in suspects if self.row_at(context, streams[place], layout.U64_MAX) is not None)
-        place = next(held, None)
-        return None if place is None else streams[place]
+        for segment in self._catalogue.segments.get(context, ()):
+            for place in segment.filter.may_hold_of(marks):
+                if self._row_in(segment, streams[place].encode(), layout.U64_MAX) is not None:
+                    return streams[place]
+        return None
 
     def rows(self, context: int, stream: str, after: int, *, reverse: bool) -> Iterator[StreamRow]:
         """Yield a stream's rows.

@@ -108,12 +108,17 @@ def _member_fields(row: MemberRow) -> dict[str, Any]:
 def reset(options: Options, name: str, where: str) -> None:
     """Put the checkpoint of the group NAME elsewhere.
 
-    What is beyond it is delivered, again if need be.
+    What is beyond it is delivered, again if need be. A group that is not there yet is made.
     """
     named: dict[str, str | Now | None] = {"now": NOW, "start": None}
     with options.operator() as operator:
-        operator.reset_group(name, named.get(where, where))
-    _done(options, {"group": name, "reset": where}, f"group {name} goes on from {where}")
+        is_new = operator.reset_group(name, named.get(where, where))
+    text = (
+        f"there was no group {name}: it is made, and begins at {where}"
+        if is_new
+        else f"group {name} goes on from {where}"
+    )
+    _done(options, {"group": name, "reset": where, "made": is_new}, text)
 
 
 @group.command("parked")

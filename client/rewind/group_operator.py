@@ -82,12 +82,13 @@ class GroupOperator(Store):
             raise InvalidArgument(f"the context has no group {name!r}: look at `rewind group list`")
         return GroupState(name, rows, members)
 
-    def reset_group(self, name: str, after: str | Now | None) -> None:
-        """Put a group's checkpoint elsewhere, in all partitions; make the group if there is none.
+    def reset_group(self, name: str, after: str | Now | None) -> bool:
+        """Put a group's checkpoint elsewhere, in all partitions; make the group, and return True, if there is none.
 
         Its members go on from there. Parked events up to there stay parked.
         """
         checked = arguments.check_group(name)
+        is_new = not any(listing.groups for listing in self._list_groups(checked).values())
         beginning = self._calls.subscribe(after, None, "", None)
         for partition, newest in self._ask_all(dict(beginning.wanted())).items():
             beginning.take(partition, newest)
@@ -98,6 +99,7 @@ class GroupOperator(Store):
                 for partition, position in beginning.positions().items()
             }
         )
+        return is_new
 
     def delete_group(self, name: str) -> None:
         """Forget a group that has no members."""

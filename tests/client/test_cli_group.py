@@ -129,6 +129,20 @@ def test_a_reset_delivers_again(run: Run, store: rewind.Store) -> None:
     assert (state["lag"], state["parked"]) == (0, 0)
 
 
+def test_a_reset_says_whether_the_group_was_there(run: Run) -> None:
+    made = run("group", "reset", "mailer", "--to", "now")
+    reset = run("group", "reset", "mailer", "--to", "start")
+    told = [
+        line["made"]
+        for name in ("mailer", "other")
+        for line in lines(run("--json", "group", "reset", name, "--to", "now"))
+    ]
+
+    assert made.stdout == "there was no group mailer: it is made, and begins at now\n"
+    assert reset.stdout == "group mailer goes on from start\n"
+    assert told == [False, True]
+
+
 def test_a_reset_takes_a_checkpoint_and_makes_a_group(run: Run, store: rewind.Store) -> None:
     store.append("a", [NewEvent("T", b"")] * 3)
     reader = store.read_all(limit=1)

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-from catching_up import BATCH, MEGABYTE, CaughtUp, Sizes, check_space, miss_and_catch_up
+from catching_up import BATCH, CaughtUp, Sizes, miss_and_catch_up
 from documents import this_machine
-from own_cluster import running
+from own_cluster import MEGABYTE, check_room, running
 from programs import ended_in_one_line, say
 from rewind_servers import RewindServers
 from rich.console import Console
@@ -73,7 +73,7 @@ def main(missed_bytes: int, event_bytes: int, rate: float, around: float, partit
     """Stop a node, let it miss data, and measure how it catches up."""
     sizes = Sizes(missed_bytes, event_bytes, rate, around)
     with ended_in_one_line("catch_up"):
-        check_space(Path(tempfile.gettempdir()), sizes)
+        check_room(Path(tempfile.gettempdir()), sizes.disk_bytes, "lower --bytes")
         load = look_at_machine([])
         say(f"machine: {load}")
         with running("catch-up", partitions) as cluster:

@@ -8,9 +8,8 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-from own_cluster import NODES, cpu_s_of
+from own_cluster import cpu_s_of
 from programs import say
 from steady_load import SteadyLoad, figures_between
 
@@ -20,14 +19,12 @@ from rewind.bench.tasks import AppendTask
 from rewind.bench.workloads import count_events
 from rewind.blocking import Store
 from rewind.urls import parse_target
-from rewind_node.disk_reserve import DiskReserve
 from rewind_node.local_cluster import LocalCluster, LocalNode
 
 CONTEXT = "default"
 CLIENTS = 2
 IN_FLIGHT = 16
 BATCH = 100  # events in each append of the data that is missed
-MEGABYTE = 1_000_000
 BYTES_ON_DISK = 2.0  # for each byte of events on each node: IDs, types, indexes and what LMDB leaves free
 POLL_S = 0.05
 ANSWER_PATIENCE_S = 60.0  # for a node that runs to tell of itself
@@ -43,6 +40,11 @@ class Sizes:
     event_bytes: int
     rate: float
     around_s: float
+
+    @property
+    def disk_bytes(self) -> float:
+        """What they take of each node's disk, about."""
+        return self.missed_bytes * BYTES_ON_DISK
 
     @property
     def events(self) -> int:
@@ -63,18 +65,6 @@ class CaughtUp:
     caught_up_s: float
     cores: Mapping[str, float]
     phases: Mapping[str, Mapping[str, float]]
-
-
-def check_space(directory: Path, sizes: Sizes) -> None:
-    """Raise if the data does not fit, before anything is started for it."""
-    disk = DiskReserve(directory)
-    needed = NODES * sizes.missed_bytes * BYTES_ON_DISK + disk.reserve_bytes()
-    if disk.free_bytes() < needed:
-        raise BenchError(
-            f"{NODES} nodes with {sizes.missed_bytes / MEGABYTE:,.0f} MB of events need about "
-            f"{needed / MEGABYTE:,.0f} MB in {directory}, where {disk.free_bytes() / MEGABYTE:,.0f} MB are free; "
-            "lower --bytes, or set TMPDIR to a directory on another disk"
-        )
 
 
 def miss_and_catch_up(cluster: LocalCluster, sizes: Sizes) -> CaughtUp:

@@ -20,10 +20,24 @@ from rewind.bench.fleet import BenchError
 from rewind.bench.machine import cpu_seconds
 from rewind.bench.nodes import leaders_of
 from rewind_node.demo import free_port_base
+from rewind_node.disk_reserve import DiskReserve
 from rewind_node.local_cluster import LocalCluster, LocalNode, fetch
 
 NODES = 3
+MEGABYTE = 1_000_000
 COMMIT_SECONDS = "rewind_store_commit_seconds"  # the histogram of each node's `/metrics`
+
+
+def check_room(directory: Path, node_bytes: float, advice: str) -> None:
+    """Raise if the disk has no room for so much of each node, before anything is started for it."""
+    disk = DiskReserve(directory)
+    needed = NODES * node_bytes + disk.reserve_bytes()
+    if disk.free_bytes() < needed:
+        raise BenchError(
+            f"{NODES} nodes with {node_bytes / MEGABYTE:,.0f} MB each need about {needed / MEGABYTE:,.0f} MB in "
+            f"{directory}, where {disk.free_bytes() / MEGABYTE:,.0f} MB are free; {advice}, or set TMPDIR to a "
+            "directory on another disk"
+        )
 
 
 @contextmanager

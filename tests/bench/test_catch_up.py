@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 from catch_up import as_object, is_rate_kept, show
-from catching_up import CaughtUp, Sizes, check_space
+from catching_up import CaughtUp, Sizes
+from own_cluster import check_room
 from rich.console import Console
 from steady_load import Slice, figures_between
 
@@ -101,7 +102,7 @@ def test_people_are_told_figures_of_each_phase_and_whether_the_rate_was_kept() -
 
 
 def test_data_that_does_not_fit_on_the_disk_is_refused_with_what_to_do(tmp_path: Path) -> None:
-    check_space(tmp_path, SIZES)
+    check_room(tmp_path, SIZES.disk_bytes, "lower --bytes")
 
     with pytest.raises(BenchError, match="lower --bytes, or set TMPDIR"):
-        check_space(tmp_path, Sizes(1 << 60, 256, 100.0, 2.0))
+        check_room(tmp_path, Sizes(1 << 60, 256, 100.0, 2.0).disk_bytes, "lower --bytes")

@@ -90,6 +90,7 @@ class Node:
         self.ranges = RangeReader(store)
         self._founder = Founder(me, plan)
         self._touched: dict[int, Replica] = {}
+        self._deadlines: dict[int, int] = {}  # of each replica, as its last turn left it: only a turn changes it
         self._envelopes: list[Envelope] = []
         self._maintenance_us = now_us
         self._report_us = now_us
@@ -142,6 +143,7 @@ class Node:
             self.infirmary.admit(partition, str(error))
             return
         self.replicas[partition] = replica
+        self._deadlines[partition] = replica.deadline_us
         if isinstance(replica, ControlPartition):
             self.control = replica
 
@@ -150,7 +152,7 @@ class Node:
         damaged = [replica for replica in self.replicas.values() if replica.damage is not None]
         for replica in damaged:
             assert replica.damage is not None
-            del self.replicas[replica.partition]
+            del self.replicas[replica.partition], self._deadlines[replica.partition]
             self._touched.pop(replica.partition, None)
             if replica is self.control:
                 self.control = None
@@ -248,17 +250,15 @@ class Node:
         deadline = 0 if self.subscriptions.waiting else self._maintenance_us
         if self._sync_us is not None:
             deadline = min(deadline, self._sync_us)
-        for replica in self.replicas.values():
-            deadline = min(deadline, replica.deadline_us)
-        return deadline
+        return min((deadline, *self._deadlines.values()))
 
     def tick(self) -> None:
         """Judge all timers, after everything that arrived has been taken in."""
         now_us = self.now_us
-        for replica in self.replicas.values():
-            if replica.deadline_us <= now_us:
-                self.touch(replica)
-                replica.raft.tick(now_us)
+        for partition in [partition for partition, deadline_us in self._deadlines.items() if deadline_us <= now_us]:
+            self.touch(self.replicas[partition])
+        for replica in self._touched.values():  # to which what arrived may have given another deadline
+            replica.raft.tick(now_us)
         if self._maintenance_us <= now_us:
             self._maintenance_us = now_us + MAINTENANCE_INTERVAL_US
             self._maintain()
@@ -331,6 +331,7 @@ class Node:
         for replica in touched.values():
             self._envelopes.extend(replica.persisted())
             self.leaders.watch(replica)
+            self._deadlines[replica.partition] = replica.deadline_us
         self._send_envelopes()
         self._quarantine_damaged()
 

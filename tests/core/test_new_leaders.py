@@ -91,3 +91,30 @@ def test_replicas_that_all_have_much_to_apply_do_not_pass_leadership_round(clust
     leader = cluster.until(lambda: (new := elected(cluster, partition)) and new.leading and new)
 
     assert leader.raft.term <= term + 10
+
+
+def test_a_node_knows_of_every_replica_when_it_needs_its_next_turn(cluster, named):
+    """It asks each of them after its own turns only: nothing but a turn may change what it is told."""
+    client = cluster.client()
+    partition = cluster.partition_of("order-1")
+    client.append("order-1", named("a"), 0, sequence=1)
+    old = cluster.leader(partition)
+
+    def turns(count):
+        for _ in range(count):
+            cluster.turns(1)
+            for host in cluster.hosts:
+                if host.node is not None:
+                    replicas = host.core.replicas
+                    assert host.core._deadlines == {number: replicas[number].deadline_us for number in replicas}
+
+    turns(500)
+    old.crash()
+    turns(3000)
+    new = cluster.await_leader(partition)
+    client.hello(new)
+    client.append("order-1", named("b"), 1, sequence=2, host=new, epoch=2)
+    old.start()
+    turns(1500)
+    new.core.drain()
+    turns(1500)

@@ -7,15 +7,16 @@ table `segments`. See `rewind_node.stream_segments` for what segments are there 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 from struct import Struct
 
 from rewind_cluster.errors import DamagedError
 from rewind_node import store_layout as layout
 from rewind_node.engine import Engine, Pair
-from rewind_node.stream_blocks import Block, Mark, Row, StreamFilter, block_ends, marks_of, pack_block, row_key
+from rewind_node.stream_blocks import Block, Row, StreamFilter, block_ends, marks_of, pack_block, row_key
 
 FILTER_PIECES_MAX = 16  # put into the store in one slice: 1 MiB
+Item = tuple[bytes, Row]  # a row with its stream
 _SEGMENT = Struct(">QQ")  # rows, and the index of the last entry that they are of
 
 
@@ -109,9 +110,9 @@ class SegmentWriter:
         self._block_key = key  # of the next block
         self._pieces: Iterator[Pair] | None = None
 
-    def add(self, names: Sequence[bytes], rows: Sequence[Row], marks: Sequence[Mark] | None = None) -> None:
-        """Add rows, each with its stream, beyond all others. `marks`: those of `names`, where they are known."""
-        self._filter.add(marks_of(names) if marks is None else marks)
+    def add(self, names: Sequence[bytes], rows: Sequence[Row]) -> None:
+        """Add rows, each with its stream, beyond all others."""
+        self._filter.add(marks_of(names))
         self._row_count += len(rows)
         self._names += names
         self._rows += rows
@@ -149,12 +150,16 @@ class SegmentWriter:
 
 
 class Merge:
-    """Several segments, each following on the one before, becoming one, in slices."""
+    """Several segments, each following on the one before, becoming one, in slices.
+
+    Raises `DamagedError` where a stream's rows do not continue each other.
+    """
 
     def __init__(self, engine: Engine, inputs: Sequence[Segment], key: bytes) -> None:
         self.inputs = inputs
         self.row_count = 0  # written so far
         self._sources = [_Source(engine, segment.key) for segment in inputs]
+        self._written: list[Item] = []  # the last one, if any
         self._writer = SegmentWriter(engine, key, sum(segment.row_count for segment in inputs))
 
     def work(self, rows_max: int) -> bool:
@@ -169,6 +174,8 @@ class Merge:
             bound = min(source.items[-1] for source in self._sources)
             items = [item for source in self._sources for item in source.take(bound)]
             items.sort()
+            _check_continued([*self._written, *items])
+            self._written = items[-1:]
             names, rows = zip(*items, strict=True)
             self._writer.add(names, rows)
             self.row_count += len(items)
@@ -180,11 +187,20 @@ class Merge:
         return self._writer.segment(self.inputs[-1].through)
 
 
+def _check_continued(items: Sequence[Item]) -> None:
+    for (name, (version, count, *_)), (next_name, (next_version, *_)) in pairwise(items):
+        if name == next_name and version + count != next_version:
+            raise DamagedError(
+                f"stream {name.decode(errors='replace')!r} has a row at version {next_version} after one of {count} "
+                f"events at version {version}"
+            )
+
+
 class _Source:
     """A segment that is read in order, a block at a time."""
 
     def __init__(self, engine: Engine, key: bytes) -> None:
-        self.items: list[tuple[bytes, Row]] = []
+        self.items: list[Item] = []
         self._blocks = Blocks(engine, key)
         self._block: Block | None = None  # the last that was read
 
@@ -197,7 +213,7 @@ class _Source:
                 self.items = self._block.items()
         return bool(self.items)
 
-    def take(self, bound: tuple[bytes, Row]) -> list[tuple[bytes, Row]]:
+    def take(self, bound: Item) -> list[Item]:
         """Return the items up to `bound`, which are no longer here."""
         place = bisect_right(self.items, bound)
         taken = self.items[:place]

@@ -19,7 +19,7 @@ from rewind_cluster.records import Run
 from rewind_node.sample_sort import SampleSort
 from rewind_node.segments import SegmentWriter
 from rewind_node.store import Store, StreamRow
-from rewind_node.stream_blocks import Mark, Row, marks_of
+from rewind_node.stream_blocks import Row
 from rewind_node.stream_segments import StreamSegments
 
 VERSION_MAX = (1 << 64) - 1
@@ -109,6 +109,8 @@ class StreamIndex:
 
         Raises `DamagedError` where one does not continue its stream's rows in memory. Whether the first of them
         continues those in the store is checked when it is written there: that costs a lookup a stream, not an append.
+        That a stream which begins is not there already is checked where its rows meet, when segments are merged: most
+        streams begin, and to look for each among all that are stored would cost more than to write it.
         """
         fresh = self._fresh.get(context)
         if fresh is None:
@@ -227,7 +229,6 @@ class StreamIndex:
         names = [name] * len(rows)
         writing.rest = (name, rest, start + len(rows))
         table = self._frozen[writing.context]
-        firsts: list[str] = []  # streams that begin here
         for stream in islice(writing.streams, count_max - len(rows)):
             held = table[stream]
             if isinstance(held, Noted):
@@ -242,24 +243,13 @@ class StreamIndex:
                 writing.rest = (name, held, len(taken))
             if row[0] > 1:
                 self._check_continued(writing.context, stream, row)
-            else:
-                firsts.append(stream)
             if len(rows) >= count_max:
                 break
-        marks = marks_of(names)
-        self._check_new(writing.context, firsts, marks if len(firsts) == len(names) else None)
-        writing.writer.add(names, rows, marks)
+        writing.writer.add(names, rows)
         if len(rows) < count_max:
             writing.written = writing.writer.finish()
             return len(rows) + (0 if writing.written else count_max)
         return len(rows)
-
-    def _check_new(self, context: int, streams: list[str], marks: Sequence[Mark] | None) -> None:
-        if marks is None:
-            marks = marks_of([stream.encode() for stream in streams])
-        held = self._segments.first_held(context, marks, streams)
-        if held is not None:
-            raise DamagedError(f"stream {held!r} begins anew, though this replica has it already")
 
     def _check_continued(self, context: int, stream: str, row: Row) -> None:
         before = self._segments.row_at(context, stream, row[0] - 1)

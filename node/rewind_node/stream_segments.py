@@ -20,7 +20,7 @@ from rewind_node.engine import Engine
 from rewind_node.segment_catalogue import Catalogue
 from rewind_node.segments import Blocks, Merge, Segment, SegmentWriter
 from rewind_node.store_layout import StreamRow
-from rewind_node.stream_blocks import Block, Mark, marks_of, row_key
+from rewind_node.stream_blocks import Block, marks_of, row_key
 
 MERGED_AT_ONCE = 8  # segments of a level: a row is merged once for each power of eight, and a stream that nobody knows
 # is looked for in the filters of some four segments a level
@@ -69,17 +69,16 @@ class StreamSegments:
 
     def hold_none_of(self, context: int, streams: Sequence[str]) -> bool:
         """Return whether there is no row of any of these streams."""
-        if context not in self._catalogue.segments:
+        segments = self._catalogue.segments.get(context)
+        if not segments:
             return True
-        return self.first_held(context, marks_of([stream.encode() for stream in streams]), streams) is None
-
-    def first_held(self, context: int, marks: Sequence[Mark], streams: Sequence[str]) -> str | None:
-        """Return a stream, of those that these are the marks of, that there is a row of, or None."""
-        for segment in self._catalogue.segments.get(context, ()):
-            for place in segment.filter.may_hold_of(marks):
-                if self._row_in(segment, streams[place].encode(), layout.U64_MAX) is not None:
-                    return streams[place]
-        return None
+        names = [stream.encode() for stream in streams]
+        marks = marks_of(names)
+        return not any(
+            self._row_in(segment, names[place], layout.U64_MAX) is not None
+            for segment in segments
+            for place in segment.filter.may_hold_of(marks)
+        )
 
     def rows(self, context: int, stream: str, after: int, *, reverse: bool) -> Iterator[StreamRow]:
         """Yield a stream's rows.

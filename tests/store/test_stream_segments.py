@@ -40,10 +40,10 @@ def catalogued(engine: Engine) -> list[bytes]:
     return [key for key, _ in engine.scan(SEGMENTS, b"", b"\xff") if len(key) > 2]
 
 
-def tidy(segments: StreamSegments) -> int:
+def tidy(segments: StreamSegments, rows: int = 20) -> int:
     slices = 0
     while segments.untidy:
-        segments.tidy(20)
+        segments.tidy(rows)
         slices += 1
     return slices
 
@@ -324,6 +324,22 @@ def test_many_small_contexts_are_kept_tidy_by_few_turns(store: Store) -> None:
             segments.tidy(128)
 
     assert len(catalogued(store.engine)) == 40 * (30 // MERGED_AT_ONCE + 30 % MERGED_AT_ONCE)
+
+
+@pytest.mark.parametrize("rows", [9, 20, 1000])
+@pytest.mark.parametrize("second", [1, 2, 4])
+@pytest.mark.parametrize("around", ["at", "a"], ids=["amid others", "at a segment's end"])
+def test_rows_that_do_not_continue_their_stream_are_damage_where_they_meet(
+    store: Store, rows: int, second: int, around: str
+) -> None:
+    segments = segments_of(store)
+    for number in range(MERGED_AT_ONCE):
+        others = {f"{name}{number}": [StreamRow(1, 1, number + 1, 0, 10)] for name in around}
+        doubled = {"s": [StreamRow(1 if number == 0 else second, 2, number + 1, 0, 10)]} if number in (0, 5) else {}
+        put_segment(segments, {**others, **doubled}, through=number + 1)
+
+    with pytest.raises(DamagedError, match="stream 's' has a row at version"):
+        tidy(segments, rows)
 
 
 @pytest.mark.parametrize("name", ["order-{:07}", "user-{:x}/basket", "{:032x}", "{:0240}", "x{}"])

@@ -76,6 +76,7 @@ def main(streams: int, gigabytes: float, seconds: float, partitions: int, output
 def grow(cluster: LocalCluster, streams: int, gigabytes: float, seconds: float) -> Found:
     """Let a cluster that holds nothing grow, and return what was found on the way."""
     found = Found(EVENT_BYTES, seconds)
+    began_s, terms = time.monotonic(), _terms(cluster)
     held = 0
     for share in SHARES:
         events = round(streams * share) - held
@@ -84,6 +85,7 @@ def grow(cluster: LocalCluster, streams: int, gigabytes: float, seconds: float) 
     for events in sizes_until(gigabytes, lambda: _disk_bytes(cluster)):
         held += events
         found.sizes.append(_step(cluster, BATCHES, events, held, seconds))
+    found.minutes, found.elections = (time.monotonic() - began_s) / 60, _terms(cluster) - terms
     found.read_a_second = _read(cluster, min(READ_EVENTS, held))
     found.restart_s = _restart(cluster)
     say(f"read {found.read_a_second:,.0f} events a second; taken again {found.restart_s:.1f} s after a restart of all")
@@ -128,6 +130,11 @@ def _step(cluster: LocalCluster, workload: Workload, events: int, held: int, sec
     )
     say(f"{held:,} events held: {step.events_a_second:,.0f} a second, {step.nodes_us:.1f} µs each at the nodes")
     return step
+
+
+def _terms(cluster: LocalCluster) -> int:
+    """Return the sum of all partitions' terms: each election adds one at least."""
+    return sum(row["term"] for row in status_of(cluster)["partitions"])
 
 
 def _disk_bytes(cluster: LocalCluster) -> int:

@@ -54,6 +54,8 @@ class Found:
     sizes: list[Step] = field(default_factory=list)
     read_a_second: float = 0.0
     restart_s: float = 0.0
+    minutes: float = 0.0  # of all steps together
+    elections: int = 0  # in that time
     machine: str = ""
 
 
@@ -67,6 +69,7 @@ def write(found: Found, path: Path) -> None:
 def _lines(found: Found, chart: str) -> list[str]:
     first, last = found.streams[0], found.streams[-1]
     dearer, longer = last.nodes_us / first.nodes_us, last.one_p50_ms / first.one_p50_ms
+    elections = "No partition" if not found.elections else f"{found.elections:,} times a partition"
     return [
         "# While a cluster grows",
         "",
@@ -93,7 +96,11 @@ def _lines(found: Found, chart: str) -> list[str]:
         ),
         "",
         *_of_sizes(found),
-        "## Read, and started anew",
+        "## Elections, a read, and a restart",
+        "",
+        *prose(
+            f"{elections} elected a leader anew in these {found.minutes:.0f} minutes of load, in which no node failed."
+        ),
         "",
         *prose(
             f"At the end one client read the oldest events at {found.read_a_second:,.0f} a second. All nodes were "

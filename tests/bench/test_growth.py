@@ -13,7 +13,7 @@ def step(held: int, nodes_us: float, one_ms: float) -> Step:
 
 def test_each_step_stands_in_its_line_and_what_they_come_to_below(tmp_path: Path) -> None:
     steps = [step(1000, 40.0, 2.0), step(2_000_000, 50.0, 2.2)]
-    found = Found(256, 3.0, steps, [step(9_000_000, 9.0, 2.1)], 500_000.0, 1.6, "quiet")
+    found = Found(256, 3.0, steps, [step(9_000_000, 9.0, 2.1)], 500_000.0, 1.6, 12.4, 0, "quiet")
 
     write(found, tmp_path / "GROWTH.md")
     text = (tmp_path / "GROWTH.md").read_text()
@@ -23,6 +23,7 @@ def test_each_step_stands_in_its_line_and_what_they_come_to_below(tmp_path: Path
     assert "With 2,000,000 streams an event costs the nodes 1.25 times" in text
     assert "takes 1.10 times as long" in " ".join(text.split())
     assert "500,000 a second" in text
+    assert "No partition elected a leader anew in these 12 minutes" in " ".join(text.split())
     assert "<svg" in (tmp_path / "GROWTH.svg").read_text()
 
 

@@ -129,18 +129,23 @@ def test_an_index_of_streams_behaves_like_a_dictionary_whatever_is_merged_or_los
     run_state_machine_as_test(IndexModel, settings=settings(search(60), stateful_step_count=STEPS))
 
 
-def test_a_stream_that_begins_anew_is_damage_when_it_is_written() -> None:
+def keep_in_order(index: StreamIndex) -> None:
+    while index.untidy:
+        index.tidy(100)
+
+
+def test_a_stream_that_begins_anew_is_damage_when_its_rows_are_merged() -> None:
     store = Store(MemoryEngine())
     index = StreamIndex(1, store, 0)
-    index.add(1, Run(1, 1, 1, 0, ["s", "t"], [1, 1], None, None), 1, 5, 50)
-    index.freeze()
-    assert index.write(100)
-    index.thaw(1)
-    index.add(1, Run(1, 3, 1, 0, ["t"], [1], None, None), 2, 5, 50)
-    index.freeze()
+    for number in range(1, stream_segments.MERGED_AT_ONCE + 1):
+        streams = ["s", "t"] if number in (1, 4) else [f"other-{number}"]
+        index.add(1, Run(1, number, 1, 0, streams, [1] * len(streams), None, None), number, 5, 50)
+        index.freeze()
+        assert index.write(100)
+        index.thaw(number)
 
-    with pytest.raises(DamagedError, match="anew"):
-        index.write(100)
+    with pytest.raises(DamagedError, match="stream 's' has a row at version 1"):
+        keep_in_order(index)
 
 
 def test_rows_of_one_hot_stream_are_written_in_slices() -> None:

@@ -94,7 +94,7 @@ PLANTS = (
             Change(
                 Cursor._settle,
                 """
-                - self._positions[event.partition] = event.position if self._left else self._through
+                - self._positions[event.partition] = event.position if self._left or self._is_cut else self._through
                 + self._positions[event.partition] = self._through
                 """,
             ),
@@ -126,7 +126,7 @@ PLANTS = (
             Change(
                 Cursor.enter,
                 """
-                - if through is not None and self.at_end:
+                - if through is not None and not rows.count:
                 + if False:
                 """,
             ),
@@ -140,7 +140,7 @@ PLANTS = (
             Change(
                 Cursor._settle,
                 """
-                - self._positions[event.partition] = event.position if self._left else self._through
+                - self._positions[event.partition] = event.position if self._left or self._is_cut else self._through
                 + self._positions[event.partition] = event.position
                 """,
             ),
